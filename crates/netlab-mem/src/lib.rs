@@ -1,0 +1,1 @@
+//! Guarded file mapping and prefetch.
