@@ -1,0 +1,1 @@
+"""netlab: TCP/IP experiments on real Linux networks, recorded and checked."""

@@ -1,0 +1,104 @@
+"""What can go wrong, and whose fault it is.
+
+The tree, in the order of the classes below; the number is the exit code of the command line::
+
+    NetlabError
+     ├── UsageError            2   the caller's: an argument that makes no sense
+     ├── TopologyError         2   the author's of a topology file: every problem, with its place
+     ├── LabDefinitionError    2   the author's of a lab: guide, checks or variations do not fit
+     ├── CaptureError          2   the file's: it cannot be read as a capture at all
+     ├── RecordingError        2   the directory's: it is not a recording, or not a whole one
+     ├── CapabilityError       4   the machine's: it cannot do what was asked; carries the remedy
+     └── EngineError           5   a lab could not be built or run
+          ├── OperationError   5   the kernel refused one operation of a plan
+          ├── CommandError     5   a command in a node failed
+          └── NotReadyError    5   something that was waited for did not come
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class NetlabError(Exception):
+    """Anything netlab itself reports; `hint` says what to try, `exit_code` what the shell sees."""
+
+    exit_code: ClassVar[int] = 5
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}; {self.hint}"
+
+
+class UsageError(NetlabError):
+    """The caller asked for something that makes no sense."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing wrong with a text file, at a 1-based line and column."""
+
+    line: int
+    column: int
+    message: str
+
+
+class TopologyError(NetlabError):
+    """A topology file is wrong; holds every problem found, sorted by place."""
+
+    exit_code = 2
+
+    def __init__(self, file: str, problems: tuple[Problem, ...]) -> None:
+        self.file = file
+        self.problems = tuple(sorted(problems))
+        lines = (f"{file}:{p.line}:{p.column}: {p.message}" for p in self.problems)
+        super().__init__("\n".join(lines))
+
+
+class LabDefinitionError(NetlabError):
+    """A lab's folder contradicts itself."""
+
+    exit_code = 2
+
+
+class CaptureError(NetlabError):
+    """A file cannot be read as a capture at all; damage inside a capture is only a warning."""
+
+    exit_code = 2
+
+
+class RecordingError(NetlabError):
+    """A directory is not a recording, or lacks what was asked of it."""
+
+    exit_code = 2
+
+
+class CapabilityError(NetlabError):
+    """The machine cannot do what was asked; `hint` is the remedy."""
+
+    exit_code = 4
+
+
+class EngineError(NetlabError):
+    """A lab could not be built or run."""
+
+    exit_code = 5
+
+
+class OperationError(EngineError):
+    """The kernel refused one operation of a plan."""
+
+
+class CommandError(EngineError):
+    """A command in a node failed."""
+
+
+class NotReadyError(EngineError):
+    """Something that was waited for did not come in time."""

@@ -1,0 +1,1 @@
+"""What a lab is: a Topology, complete and immutable."""

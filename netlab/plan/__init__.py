@@ -1,0 +1,1 @@
+"""What to do about a topology: a Plan, operations in order."""
