@@ -1,0 +1,99 @@
+"""The command line: parse, call, print. Everything heavy is imported inside the command.
+
+Data goes to stdout, talk to stderr. `main` is the one place where an exception becomes a
+sentence and an exit code; nothing below it prints a traceback for what a user can cause.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from netlab.errors import NetlabError
+
+# name → (module, help line). The module's `command` is loaded only when it runs.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("lifecycle:up", "Build the network of a topology file."),
+    "down": ("lifecycle:down", "Take a running lab away."),
+    "status": ("lifecycle:status", "List the labs that run."),
+    "inspect": ("lifecycle:inspect", "Show nodes, interfaces and processes of a running lab."),
+    "exec": ("nodes:exec_", "Run a command in a node."),
+    "shell": ("nodes:shell", "Open a shell in a node."),
+    "logs": ("nodes:logs", "Show what the processes of a lab printed."),
+    "plan": ("topology:plan", "Print what `up` would do, as a commented script."),
+    "graph": ("topology:graph", "Draw a topology: mermaid, dot or SVG."),
+    "schema": ("topology:schema", "Print the JSON Schema of topology files."),
+    "lab": ("lab:lab", "Guided labs: list, show, run, check."),
+    "pcap": ("pcap:pcap", "Summarize captures: flows, segments, diagrams."),
+    "doctor": ("doctor:doctor", "What this machine can do, and the remedy for what it cannot."),
+    "version": ("version:version", "Versions of netlab, its core, Python and the kernel."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported only when they are called, so that --help is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the command names in the order in which a user meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command, or None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        return getattr(importlib.import_module(f"netlab.cli.{module}"), attribute)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Resolve a command name; an unknown one gets the nearest known name as a hint."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else ""
+            ctx.fail(f"no such command '{args[0]}'{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command table from `COMMANDS` without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="netlab-tcpip", prog_name="netlab")
+def cli() -> None:
+    """TCP/IP experiments on real Linux networks, recorded and checked."""
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with the documented status (docs/exit-codes.md)."""
+    try:
+        status = cli.main(standalone_mode=False)
+        code = status if isinstance(status, int) else 0
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        code = 130
+    except NetlabError as error:
+        click.echo(f"error: {error}" if "\n" not in str(error) else str(error), err=True)
+        code = error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        name = f" {error.filename}" if error.filename else ""
+        click.echo(f"error: {error.strerror or error}{name}", err=True)
+        code = 2
+    sys.exit(code)
