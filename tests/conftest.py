@@ -1,0 +1,123 @@
+"""What every test may ask of the machine, and how a missing thing is reported.
+
+`@pytest.mark.needs("root", "netem")` skips with the reason where the machine cannot, and fails
+under `--require-privileged`, so that a CI run cannot skip silently. Probing is done by doing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CAPTURES = ROOT.parent / "shared" / "captures"
+"""Real captures that may lie beside the checkout; the tests say so when they do not."""
+
+
+def _runs(*argv: str) -> bool:
+    try:
+        return subprocess.run(argv, capture_output=True, timeout=20, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _in_fresh_netns(command: str) -> bool:
+    flags = ["--net"] if os.geteuid() == 0 else ["--user", "--map-root-user", "--net"]
+    return _runs("unshare", *flags, "sh", "-c", command)
+
+
+def _has(tool: str) -> Callable[[], bool]:
+    return lambda: (
+        shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None
+    )
+
+
+def _userns() -> bool:
+    libc = ctypes.CDLL(None, use_errno=True)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if libc.unshare(0x10000000 | 0x40000000) == 0 else 1)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+PROBES: dict[str, tuple[Callable[[], bool], str]] = {
+    "root": (lambda: os.geteuid() == 0, "run as root"),
+    "userns": (_userns, "this kernel lets no user namespace be made here"),
+    "netns": (lambda: _in_fresh_netns("true"), "needs root or user namespaces"),
+    "nft": (
+        lambda: _in_fresh_netns("nft add table inet probe"),
+        "apt-get install nftables, and a kernel with nf_tables inet",
+    ),
+    "netem": (
+        lambda: _in_fresh_netns("ip link set lo up && tc qdisc add dev lo root netem delay 1ms"),
+        "this kernel has no sch_netem (Ubuntu: linux-modules-extra)",
+    ),
+    "tun": (
+        lambda: _in_fresh_netns("ip tuntap add dev probe0 mode tap"),
+        "/dev/net/tun is missing or closed",
+    ),
+    "tcpdump": (_has("tcpdump"), "apt-get install tcpdump"),
+    "tshark": (_has("tshark"), "apt-get install tshark"),
+    "tcptrace": (_has("tcptrace"), "apt-get install tcptrace"),
+    "iperf3": (_has("iperf3"), "apt-get install iperf3"),
+    "ping": (_has("ping"), "apt-get install iputils-ping"),
+    "ss": (_has("ss"), "apt-get install iproute2"),
+    "strace": (_has("strace"), "apt-get install strace"),
+    "uml": (_has("linux.uml"), "apt-get install user-mode-linux"),
+    "captures": (CAPTURES.is_dir, f"no captures beside the checkout ({CAPTURES.name}/)"),
+}
+
+
+@functools.cache
+def available(what: str) -> bool:
+    """Say whether the machine can do `what`, probing once per session."""
+    return PROBES[what][0]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require-privileged",
+        action="store_true",
+        help="fail where a test would be skipped because the machine lacks something",
+    )
+    parser.addoption(
+        "--may-lack",
+        action="append",
+        default=[],
+        metavar="CAPABILITY",
+        help="with --require-privileged: still skip for this one (repeatable)",
+    )
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for what in mark.args:
+            if what not in PROBES:
+                raise pytest.UsageError(f"{item.nodeid}: unknown capability {what!r}")
+            if not available(what):
+                strict = item.config.getoption("--require-privileged")
+                allowed = item.config.getoption("--may-lack")
+                reason = f"needs {what}: {PROBES[what][1]}"
+                (pytest.fail if strict and what not in allowed else pytest.skip)(reason)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """Compare text with a golden file, or rewrite the file under --update-golden."""
+
+    def compare(path: Path, text: str) -> None:
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        assert path.is_file(), f"no golden file {path.name}; run pytest with --update-golden"
+        assert text == path.read_text()
+
+    return compare
