@@ -12,7 +12,8 @@ The tree, in the order of the classes below; the number is the exit code of the 
      └── EngineError           5   a lab could not be built or run
           ├── OperationError   5   the kernel refused one operation of a plan
           ├── CommandError     5   a command in a node failed
-          └── NotReadyError    5   something that was waited for did not come
+          ├── NotReadyError    5   something that was waited for did not come
+          └── DiskFullError    5   there is no room for the recording
 """
 
 from __future__ import annotations
@@ -102,3 +103,7 @@ class CommandError(EngineError):
 
 class NotReadyError(EngineError):
     """Something that was waited for did not come in time."""
+
+
+class DiskFullError(EngineError):
+    """There is no room for the recording."""
