@@ -97,7 +97,8 @@ class Namespace:
         process = subprocess.Popen(
             self.argv(
                 "setpriv", "--pdeathsig", "KILL",
-                "tcpdump", "-Z", "root", "-i", device, "-s", str(snaplen), "-B", "262144", "--time-stamp-precision=nano", "-w", str(file),
+                "tcpdump", *(("-Z", "root") if os.geteuid() == 0 else ()), "-i", device,
+                "-s", str(snaplen), "-B", "262144", "--time-stamp-precision=nano", "-w", str(file),
             ),
             stderr=log,
         )  # fmt: skip
@@ -267,11 +268,13 @@ def main() -> int:
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("out", type=Path)
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if os.geteuid() != 0:  # become root of a user namespace, in which all of this is allowed
-        os.execvp(
-            "unshare", ["unshare", "--user", "--map-root-user", "--net", sys.executable, *sys.argv]
-        )
+    if os.geteuid() != 0 and not options.inside:
+        # A user namespace of our own in which all of this is allowed. Not as its root: tcpdump
+        # would try to become another user, and there is none.
+        own = ["unshare", "--user", "--map-current-user", "--keep-caps", "--net"]
+        os.execvp(own[0], [*own, sys.executable, *sys.argv, "--inside"])
     options.out.mkdir(parents=True, exist_ok=True)
     try:
         files = KINDS[options.kind](options.out, options.scale)
