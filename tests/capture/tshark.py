@@ -67,7 +67,7 @@ def version() -> str:
 
 
 @functools.cache
-def _configuration() -> str:
+def configuration() -> str:
     """Make the directory whose `disabled_protos` leaves link, network and transport only."""
     directory = tempfile.mkdtemp(prefix="netlab-tshark-")
     listing = subprocess.run(
@@ -85,7 +85,7 @@ def run(*arguments: str | Path) -> str:
     Its status is not checked: it is non-zero for a file cut in the middle of a packet, whose
     packets before the cut still count.
     """
-    environment = os.environ | {"WIRESHARK_CONFIG_DIR": _configuration(), "TZ": "UTC"}
+    environment = os.environ | {"WIRESHARK_CONFIG_DIR": configuration(), "TZ": "UTC"}
     done = subprocess.run(
         ["tshark", "-n", *map(str, arguments)],
         capture_output=True,
