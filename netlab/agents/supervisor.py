@@ -1,0 +1,1110 @@
+"""The process on which a whole lab hangs. One stdlib-only file: `python3 -I -S supervisor.py`.
+
+Theory of operation
+-------------------
+The controller (a `netlab` command, or a test) starts this file with a stream socket. The first
+process, the *anchor*, makes fresh user (rootless only), mount, PID and network namespaces and forks
+once: the child is process 1 of the PID namespace and is *the supervisor*. Everything of the lab
+lives because the supervisor lives:
+
+* node namespaces have no name; only descriptors held here keep them. Supervisor dead, descriptors
+  closed, namespaces and their interfaces gone;
+* processes are children of the supervisor in its PID namespace: the kernel kills them with it;
+* mounts are in its mount namespace, which nobody else is in once they are dead.
+
+So nothing has to be cleaned up by a program, whoever gets SIGKILL and whenever. The other half is
+that the supervisor must not outlive the one who wanted it: until `commit` (and for ever in a
+foreground lab) the anchor dies with the controller (PR_SET_PDEATHSIG), the supervisor with the
+anchor, and end-of-file on the first connection ends the supervisor as well.
+
+There is one thread. To do something in a node it enters the node's namespace, *checks that it
+arrived*, acts, and goes back; nothing else can run meanwhile. The supervisor's own network
+namespace is an empty one, never the machine's, so even a forgotten `setns` cannot reach the
+machine's interfaces; `Namespaces.enter` refuses on top of that.
+
+Frames, both ways: two big-endian u32 (length of the JSON text, length of the raw bytes), then both.
+Descriptors travel beside the first byte of a frame, as many as its `fds` says. A request has an
+`id`, its answer has the same one; frames with `event` come unasked.
+
+Unsatisfactory still: readiness of a port is polled (every 2 ms), for lack of an event the kernel
+would send to us.
+"""
+
+# No pathlib in a program whose start-up is part of every bring-up.
+# ruff: noqa: PTH105, PTH108, PTH110, PTH115, PTH116, PTH118, PTH123, PTH208
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import errno
+import fcntl
+import heapq
+import json
+import os
+import re
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Json = dict[str, Any]
+
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
+PR_SET_PDEATHSIG, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 1, 47, 2
+SIOCETHTOOL = 0x8946
+# ETHTOOL_SRXCSUM, STXCSUM, SSG, STSO, SGSO, SGRO of <linux/ethtool.h>, in an order that works.
+OFFLOADS = (0x15, 0x17, 0x19, 0x1F, 0x24, 0x2C)
+LOWEST_NAMESPACE_FD = 256  # low numbers stay free for what clients pass: see `spawn`
+HEADER = struct.Struct("!II")
+NLMSG = struct.Struct("=IHHII")
+POLL_SECONDS = 0.002
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class RefusedError(Exception):
+    """A request that cannot be done; `fields` go into the answer as they are."""
+
+    def __init__(self, kind: str, **fields: Any) -> None:
+        super().__init__(kind, fields)
+        self.fields: Json = {"kind": kind, **fields}
+
+
+def system_call(what: str, result: int) -> None:
+    """Raise OSError for a C function that returned a negative number."""
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+def mount(source: str, target: str, kind: str, flags: int) -> None:
+    """Mount something."""
+    arguments = (source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None)
+    system_call(f"mount {target}", _libc.mount(*arguments))
+
+
+def unshare(what: str, flag: int) -> None:
+    """Leave a namespace for a new one; a refusal names its kind, which decides the remedy."""
+    try:
+        system_call(f"unshare {what}", _libc.unshare(flag))
+    except OSError as error:
+        raise RefusedError("namespace", what=what, errno=error.errno) from error
+
+
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Ask the kernel for a signal when the parent dies; 0 takes the wish back."""
+    system_call("prctl", _libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0))
+
+
+def network_identity(path: str = "/proc/thread-self/ns/net") -> tuple[int, int]:
+    """Which network namespace a /proc path leads to, as numbers that compare."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def keep_capabilities() -> None:
+    """Hand the capabilities of a user namespace on to programs although the uid is not 0."""
+    header = struct.pack("=Ii", 0x20080522, 0)
+    data = ctypes.create_string_buffer(24)
+    system_call("capget", _libc.capget(header, data))
+    low_effective, low_permitted, _, high_effective, high_permitted, _ = struct.unpack("=6I", data)
+    wanted = struct.pack(
+        "=6I",
+        low_effective, low_permitted, low_permitted,
+        high_effective, high_permitted, high_permitted,
+    )  # fmt: skip
+    system_call("capset", _libc.capset(header, wanted))
+    permitted = low_permitted | high_permitted << 32
+    for number in range(64):
+        if permitted >> number & 1:
+            _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, ctypes.c_ulong(number), 0, 0)
+
+
+class Namespaces:
+    """The network namespaces of the lab: how to make, enter and leave one, never the machine's."""
+
+    def __init__(self, machine: tuple[int, int]) -> None:
+        self.machine = machine
+        self.home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.nodes: dict[str, int] = {}
+        self.guard("the supervisor")
+
+    def guard(self, what: str) -> None:
+        """Refuse to go on in the machine's own network namespace."""
+        if network_identity() == self.machine:
+            raise RefusedError(
+                "guard", what=f"{what} would run in the machine's own network namespace"
+            )
+
+    def enter(self, fd: int, what: str) -> None:
+        """setns(2) to a namespace, then look whether that is where we are."""
+        system_call(f"setns {what}", _libc.setns(fd, CLONE_NEWNET))
+        self.guard(what)
+        here, there = network_identity(), os.fstat(fd)
+        if here != (there.st_dev, there.st_ino):
+            raise RefusedError("guard", what=f"{what}: setns led to another namespace")
+
+    def leave(self) -> None:
+        """Go back to the supervisor's own, empty namespace; nothing can go on if that fails."""
+        if _libc.setns(self.home, CLONE_NEWNET) < 0:
+            os._exit(70)
+
+    @contextlib.contextmanager
+    def inside(self, node: str) -> Any:
+        """Be in a node's namespace for the length of a block."""
+        fd = self.nodes.get(node)
+        if fd is None:
+            raise RefusedError("unknown", what=f"node {node!r}")
+        try:
+            self.enter(fd, f"node {node!r}")
+            yield
+        finally:
+            self.leave()
+
+    def create(self, node: str) -> None:
+        """Make the namespace of a node and stay in it; the caller leaves."""
+        if node in self.nodes:
+            raise RefusedError("exists", what=f"node {node!r}")
+        unshare("network", CLONE_NEWNET)
+        self.guard(f"node {node!r}")
+        low = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.nodes[node] = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, LOWEST_NAMESPACE_FD)
+        finally:
+            os.close(low)
+
+    def remove(self, node: str) -> None:
+        """Forget a node; its namespace goes when its last process has."""
+        os.close(self.nodes.pop(node))
+
+
+# --- applying a plan ------------------------------------------------------------------------
+
+
+def netlink_socket() -> socket.socket:
+    """An rtnetlink socket of the namespace we are in; it stays there when we leave."""
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    for option in (10, 11):  # NETLINK_CAP_ACK, NETLINK_EXT_ACK: short answers, with a reason
+        made.setsockopt(270, option, 1)
+    return made
+
+
+def _extended_ack(frame: memoryview) -> str:
+    """The kernel's sentence in an NLMSG_ERROR, or the empty string."""
+    offset = 36  # nlmsghdr, error, the request's header (capped)
+    while offset + 4 <= len(frame):
+        length, kind = struct.unpack_from("=HH", frame, offset)
+        if length < 4:
+            break
+        if kind & 0x3FFF == 1:  # NLMSGERR_ATTR_MSG
+            return bytes(frame[offset + 4 : offset + length]).rstrip(b"\0").decode(errors="replace")
+        offset += length + 3 & ~3
+    return ""
+
+
+def transact(sock: socket.socket, requests: bytes | bytearray | memoryview, last: int) -> None:
+    """Send a burst whose last message alone is acknowledged, and wait for that acknowledgement.
+
+    The kernel answers every failed message whether asked or not, and goes on with the rest, so the
+    first failure is remembered and raised once the last message has been answered.
+    """
+    sock.send(requests)
+    failure: RefusedError | None = None
+    while True:
+        answer = memoryview(sock.recv(1 << 16))
+        while len(answer) >= 16:
+            length, kind, _, sequence, _ = NLMSG.unpack_from(answer)
+            if kind == 2:
+                (code,) = struct.unpack_from("=i", answer, 16)
+                if code and failure is None:
+                    failure = RefusedError(
+                        "operation",
+                        operation=sequence - 1,
+                        errno=-code,
+                        detail=_extended_ack(answer[:length]),
+                    )
+                if sequence == last:
+                    if failure is not None:
+                        raise failure
+                    return
+            answer = answer[length + 3 & ~3 :]
+
+
+def write_sysctl(path: str, value: str, operation: int) -> None:
+    """Write a sysctl of the namespace we are in and read it back."""
+    if not path.startswith("/proc/sys/net/") or ".." in path:
+        raise RefusedError(
+            "operation", operation=operation, errno=errno.EPERM, detail="outside net."
+        )
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+            got = os.pread(fd, 65536, 0).decode()
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise RefusedError(
+            "operation", operation=operation, errno=error.errno, detail=""
+        ) from error
+    if got.split() != value.split():
+        raise RefusedError("operation", operation=operation, errno=0, got=got.strip())
+
+
+def offloads_off(sock: socket.socket, device: str, operation: int) -> None:
+    """Turn segmentation, receive and checksum offloads of an interface off."""
+    value = ctypes.create_string_buffer(8)
+    request = struct.pack("16sP16x", device.encode(), ctypes.addressof(value))
+    for command in OFFLOADS:
+        value.raw = struct.pack("=II", command, 0)
+        try:
+            fcntl.ioctl(sock, SIOCETHTOOL, request)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:  # a device without the feature has it off
+                raise RefusedError(
+                    "operation", operation=operation, errno=error.errno, detail="ethtool"
+                ) from error
+
+
+class Builder:
+    """Applies an encoded program: `netlab.engine.lower` makes it and describes its form."""
+
+    def __init__(self, namespaces: Namespaces, step: Callable[[int], None] | None) -> None:
+        self.namespaces = namespaces
+        self.step = step
+        self.sockets: dict[str, socket.socket] = {}
+
+    def run(self, program: list[Any], blob: bytearray) -> None:
+        """Apply all stages; RefusedError at the first operation that fails."""
+        try:
+            for kind, body in program:
+                if kind == "nodes":
+                    self.nodes(body)
+                elif kind == "links":
+                    self.links(body, blob)
+                else:
+                    self.config(body, blob)
+        finally:
+            for sock in self.sockets.values():
+                sock.close()
+
+    def done(self, operation: int) -> None:
+        """Tell the controller, if it wants to know, and wait for its leave to go on."""
+        if self.step is not None:
+            self.step(operation)
+
+    def socket_of(self, node: str) -> socket.socket:
+        """Return the rtnetlink socket of a node, made when first wanted."""
+        found = self.sockets.get(node)
+        if found is None:
+            with self.namespaces.inside(node):
+                found = self.sockets[node] = netlink_socket()
+        return found
+
+    def nodes(self, body: list[Any]) -> None:
+        """Make namespaces, one after the other, and write the sysctls that come before links."""
+        namespaces = self.namespaces
+        try:
+            for name, operation, sysctls in body:
+                namespaces.create(name)
+                self.sockets[name] = netlink_socket()
+                self.done(operation)
+                for path, value, number in sysctls:
+                    write_sysctl(path, value, number)
+                    self.done(number)
+        finally:
+            namespaces.leave()
+
+    def links(self, body: list[Any], blob: bytearray) -> None:
+        """Join nodes: every message names two namespaces, whose descriptors are put in here."""
+        with netlink_socket() as sock:
+            for start, end, last, patches in body:
+                for offset, node in patches:
+                    fd = self.namespaces.nodes.get(node)
+                    if fd is None:
+                        raise RefusedError("unknown", what=f"node {node!r}")
+                    struct.pack_into("=i", blob, offset, fd)
+                self.burst(sock, blob, (start, end, last))
+
+    def config(self, body: list[Any], blob: bytearray) -> None:
+        """Everything that concerns one node: bursts of netlink, sysctls, offloads."""
+        for node, items in body:
+            for item in items:
+                if item[0] == "netlink":
+                    self.burst(self.socket_of(node), blob, item[1:])
+                elif item[0] == "offloads":
+                    offloads_off(self.socket_of(node), item[1], item[2])
+                    self.done(item[2])
+                elif item[0] == "sysctl":
+                    with self.namespaces.inside(node):
+                        write_sysctl(item[1], item[2], item[3])
+                    self.done(item[3])
+
+    def burst(self, sock: socket.socket, blob: bytearray, extent: Sequence[int]) -> None:
+        """Send messages in one go; in step mode one at a time, each acknowledged."""
+        start, end, last = extent
+        view = memoryview(blob)[start:end]
+        if self.step is None:
+            transact(sock, view, last)
+            return
+        offset = 0
+        while offset < len(view):
+            length, _, flags, sequence, _ = NLMSG.unpack_from(view, offset)
+            single = bytearray(view[offset : offset + length])
+            struct.pack_into("=H", single, 6, flags | 4)  # NLM_F_ACK
+            transact(sock, single, sequence)
+            offset += length + 3 & ~3
+            following = NLMSG.unpack_from(view, offset)[3] if offset < len(view) else 0
+            if following != sequence:
+                self.done(sequence - 1)
+
+
+# --- processes ------------------------------------------------------------------------------
+
+
+class Process:
+    """A child of the supervisor that somebody asked for."""
+
+    def __init__(self, pid: int, outer: int, node: str, name: str, argv: list[str]) -> None:
+        self.pid, self.outer = pid, outer
+        self.node, self.name, self.argv = node, name, argv
+        self.started_ns = time.time_ns()
+        self.ended_ns = 0
+        self.status: int | None = None
+        self.owner: Connection | None = None
+        self.tag: Any = None
+        self.ready: Callable[[], bool] | None = None
+        self.ready_ns = 0
+        self.keep: list[int] = []
+
+    def describe(self) -> Json:
+        """What others may know of it."""
+        return {
+            "node": self.node,
+            "name": self.name,
+            "argv": self.argv,
+            "pid": self.outer,
+            "status": self.status,
+            "started_ns": self.started_ns,
+            "ended_ns": self.ended_ns,
+        }
+
+
+def executable(argv: list[str], env: dict[str, str]) -> list[str]:
+    """The files that execvp(3) would try for a command, in order."""
+    if "/" in argv[0]:
+        return [argv[0]]
+    path = env.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    return [os.path.join(folder or ".", argv[0]) for folder in path.split(":")]
+
+
+def spawn(argv: list[str], env: dict[str, str], fds: list[int], *, terminal: bool) -> int:
+    """Start a program where we are, in a session of its own; vfork inside, so it costs little.
+
+    With `terminal` the first descriptor becomes the controlling terminal: a session leader that
+    has none gets the one it opens (the child opens its copy anew, through /proc).
+    """
+    actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate(fds)]
+    if terminal:
+        actions.insert(0, (os.POSIX_SPAWN_OPEN, 0, f"/proc/self/fd/{fds[0]}", os.O_RDWR, 0))
+        actions[1:2] = []
+    wanted = [number for number in signal.valid_signals() if number not in (9, 19, 32, 33)]
+    refusal: OSError | None = None
+    for path in executable(argv, env):
+        try:
+            return os.posix_spawn(
+                path,
+                argv,
+                env,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=wanted,
+            )
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+                raise
+            if refusal is None or error.errno == errno.EACCES:
+                refusal = error
+    assert refusal is not None
+    raise refusal
+
+
+def listening(port: int, protocol: str, directory: str) -> set[str]:
+    """Inodes of the sockets that wait on a port, read from a /proc/.../net directory."""
+    found: set[str] = set()
+    wanted = "0A" if protocol == "tcp" else "07"
+    for name in (protocol, f"{protocol}6"):
+        try:
+            with open(f"{directory}/{name}") as table:
+                rows = table.readlines()[1:]
+        except OSError:
+            continue
+        for row in rows:
+            fields = row.split()
+            if fields[3] == wanted and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(fields[9])
+    return found
+
+
+# --- the event loop -------------------------------------------------------------------------
+
+
+class Connection:
+    """A client: the controller that started us, or one that came through the control socket."""
+
+    def __init__(self, sock: socket.socket, *, first: bool) -> None:
+        self.sock, self.first = sock, first
+        self.received = bytearray()
+        self.fds: list[int] = []
+        self.open = True
+
+    def send(self, message: Json) -> None:
+        """Send a frame; a client that does not read is dropped."""
+        text = json.dumps(message).encode()
+        frame = HEADER.pack(len(text), 0) + text
+        try:
+            self.sock.settimeout(5)
+            self.sock.sendall(frame)
+        except OSError:
+            self.open = False
+        finally:
+            with contextlib.suppress(OSError):
+                self.sock.settimeout(0)
+
+    def receive(self) -> bool:
+        """Take what has come; False at end of file."""
+        try:
+            data, ancillary, _, _ = self.sock.recvmsg(1 << 20, socket.CMSG_SPACE(64 * 4))
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError:
+            return False
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array.array("i")
+                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+                for fd in fds:
+                    os.set_inheritable(fd, False)
+                self.fds.extend(fds)
+        self.received += data
+        return bool(data)
+
+    def frame(self) -> tuple[Json, bytearray] | None:
+        """Return the next whole frame."""
+        if len(self.received) < HEADER.size:
+            return None
+        text, raw = HEADER.unpack_from(self.received)
+        end = HEADER.size + text + raw
+        if len(self.received) < end:
+            return None
+        message = json.loads(self.received[HEADER.size : HEADER.size + text])
+        blob = self.received[HEADER.size + text : end]
+        del self.received[:end]
+        return message, blob
+
+    def take(self, count: int) -> list[int]:
+        """Return the descriptors that came with a frame; they are now the caller's."""
+        taken, self.fds = self.fds[:count], self.fds[count:]
+        if len(taken) < count:
+            raise RefusedError("protocol", what="descriptors missing")
+        return taken
+
+    def close(self) -> None:
+        """Close the socket and every descriptor nobody took."""
+        self.open = False
+        for fd in self.fds:
+            os.close(fd)
+        self.fds = []
+        self.sock.close()
+
+
+class Request:
+    """What a client asks for, and who it is; descriptors are closed when it has been answered."""
+
+    def __init__(self, connection: Connection, message: Json, blob: bytearray) -> None:
+        self.connection, self.message, self.blob = connection, message, blob
+        self.fds: list[int] = []
+
+
+class Supervisor:
+    """Process 1 of a lab: serves requests, reaps children, keeps the namespaces."""
+
+    def __init__(self, options: Json, control: socket.socket, anchor: int) -> None:
+        self.options = options
+        self.anchor = anchor
+        self.namespaces = Namespaces(tuple(options["machine"]))
+        self.processes: dict[int, Process] = {}
+        self.ended: list[Process] = []
+        self.connections: dict[int, Connection] = {}
+        self.timers: list[tuple[float, int, Callable[[], None]]] = []
+        self.timer_number = 0
+        self.committed = False
+        self.stopping = False
+        self.describe: Json = {}
+        self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.poll = select.epoll()
+        self.listener: socket.socket | None = None
+        self.hosts_mounted = False
+        self.wake_read, self.wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, self.on_child)
+        signal.signal(signal.SIGTERM, self.on_terminate)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self.limits[1], self.limits[1]))
+        self.poll.register(self.wake_read, select.EPOLLIN)
+        self.adopt(control, first=True)
+
+    # -- plumbing
+
+    def on_child(self, _number: int, _frame: object) -> None:
+        """Nothing: the byte that Python writes to the wake-up descriptor is what counts."""
+
+    def on_terminate(self, _number: int, _frame: object) -> None:
+        """End the lab in good order."""
+        self.stop()
+
+    def adopt(self, sock: socket.socket, *, first: bool) -> None:
+        """Serve one more connection."""
+        sock.setblocking(False)
+        self.connections[sock.fileno()] = Connection(sock, first=first)
+        self.poll.register(sock.fileno(), select.EPOLLIN)
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something after a while."""
+        self.timer_number += 1
+        entry = (time.monotonic() + seconds, self.timer_number, action)
+        heapq.heappush(self.timers, entry)
+
+    def serve(self) -> None:
+        """Run until stopped."""
+        while not self.stopping:
+            timeout = -1.0
+            if self.timers:
+                timeout = max(0.0, self.timers[0][0] - time.monotonic())
+            for fd, _ in self.poll.poll(timeout):
+                if fd == self.wake_read:
+                    self.reap()
+                elif self.listener is not None and fd == self.listener.fileno():
+                    with contextlib.suppress(OSError):
+                        self.adopt(self.listener.accept()[0], first=False)
+                elif fd in self.connections:
+                    self.hear(self.connections[fd])
+            while self.timers and self.timers[0][0] <= time.monotonic():
+                heapq.heappop(self.timers)[2]()
+            for connection in [c for c in self.connections.values() if not c.open]:
+                self.drop(connection)
+
+    def hear(self, connection: Connection) -> None:
+        """Read from a client and answer every whole request."""
+        alive = connection.receive()
+        while connection.open and (frame := connection.frame()) is not None:
+            message, blob = frame
+            request = Request(connection, message, blob)
+            answer: Json
+            try:
+                request.fds = connection.take(int(message.get("fds", 0)))
+                handler = getattr(self, f"do_{message['do']}", None)
+                if handler is None:
+                    raise RefusedError("protocol", what=f"no request {message['do']!r}")
+                answer = handler(request) or {}
+            except RefusedError as refusal:
+                answer = {"error": refusal.fields}
+            except OSError as error:
+                answer = {
+                    "error": {"kind": "system", "errno": error.errno, "what": str(error.filename)}
+                }
+            finally:
+                for fd in request.fds:
+                    os.close(fd)
+            if connection.open:
+                connection.send({"id": message.get("id"), **answer})
+        if not alive:
+            connection.open = False
+
+    def drop(self, connection: Connection) -> None:
+        """A client is gone: so are the commands that ran for it, and maybe the lab."""
+        fd = connection.sock.fileno()
+        del self.connections[fd]
+        self.poll.unregister(fd)
+        connection.close()
+        for process in self.processes.values():
+            if process.owner is connection:
+                process.owner = None
+                self.end(process, grace=0.5, number=signal.SIGHUP)
+        if connection.first and (not self.committed or self.options["foreground"]):
+            os._exit(0)
+
+    def reap(self) -> None:
+        """Collect every dead child, ours or an orphan that became ours."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.wake_read, 4096)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            process = self.processes.pop(pid, None)
+            if process is None:
+                continue
+            process.ended_ns = time.time_ns()
+            process.status = os.waitstatus_to_exitcode(status)
+            for fd in process.keep:
+                os.close(fd)
+            process.keep = []
+            if process.owner is not None and process.owner.open:
+                process.owner.send({"event": "exit", "tag": process.tag, **process.describe()})
+            elif process.name:
+                self.ended.append(process)
+                del self.ended[:-100]
+
+    def stop(self) -> None:
+        """End the lab; processes that are not somebody's command get a second to end well."""
+        background = [p for p in self.processes.values() if p.owner is None]
+        for process in background:
+            self.kill_group(process, signal.SIGTERM)
+        deadline = time.monotonic() + 1.0
+        while background and time.monotonic() < deadline:
+            self.reap()
+            background = [p for p in background if p.pid in self.processes]
+            if background:
+                select.select([self.wake_read], [], [], 0.01)
+        self.stopping = True
+
+    # -- requests
+
+    def do_build(self, request: Request) -> Json | None:
+        """Apply an encoded program."""
+        connection, message, blob = request.connection, request.message, request.blob
+
+        def step(operation: int) -> None:
+            connection.send({"event": "step", "operation": operation})
+            connection.sock.setblocking(True)
+            go = connection.sock.recv(1)
+            connection.sock.setblocking(False)
+            if not go:
+                os._exit(0)
+
+        began = time.monotonic_ns()
+        Builder(self.namespaces, step if message.get("step") else None).run(
+            message["program"], blob
+        )
+        self.describe.update(message.get("describe") or {})
+        return {"ns": time.monotonic_ns() - began}
+
+    def do_hosts(self, request: Request) -> None:
+        """Show the processes of this lab the names of its nodes, and no name server."""
+        message = request.message
+        texts = {"hosts": message["text"], "resolv.conf": "# a lab has no name server\n"}
+        for name, text in texts.items():
+            path = f"{self.options['state']}/{name}"
+            with open(path, "w") as file:
+                file.write(text)
+            if not self.hosts_mounted and os.path.exists(f"/etc/{name}"):
+                mount(path, f"/etc/{name}", "", MS_BIND)
+        self.hosts_mounted = True
+
+    def do_commit(self, _request: Request) -> Json:
+        """The lab is whole: say so in its state file, serve others, and stay if we are to stay."""
+        self.listen()
+        self.write_state("up")
+        self.committed = True
+        if not self.options["foreground"]:
+            die_with_parent(0)
+            os.write(self.anchor, b"x")
+        return {"inodes": self.inodes()}
+
+    def do_state(self, _request: Request) -> Json:
+        """What runs just now."""
+        running = [p.describe() for p in self.processes.values()]
+        return {"processes": running, "ended": [p.describe() for p in self.ended]}
+
+    def do_clock(self, _request: Request) -> Json:
+        """The machine's clock, as captures stamp packets with it."""
+        return {"now_ns": time.time_ns()}
+
+    def do_sleep(self, request: Request) -> None:
+        """Tell the client when a time has passed on this machine's clock."""
+        connection, message = request.connection, request.message
+        tag = message["tag"]
+
+        def tell() -> None:
+            if connection.open:
+                connection.send({"event": "slept", "tag": tag, "now_ns": time.time_ns()})
+
+        self.later(float(message["seconds"]), tell)
+
+    def do_stop(self, _request: Request) -> Json:
+        """End the lab."""
+        self.stop()
+        return {"stopping": True}
+
+    def do_spawn(self, request: Request) -> Json:
+        """Start a program in a node with the client's three descriptors."""
+        connection, message, fds = request.connection, request.message, request.fds
+        node, argv = message["node"], message["argv"]
+        env: dict[str, str] = dict(message.get("env") or {})
+        env |= {"NETLAB_NODE": node, "NETLAB_LAB": self.options["lab"]}
+        # What a program that makes traffic compares its own namespace with before it starts.
+        env["NETLAB_MACHINE_NETNS"] = str(self.namespaces.machine[1])
+        ready: Json = message.get("ready") or {}
+        before: set[str] = set()
+        port, protocol = int(ready.get("port", 0)), ready.get("protocol", "tcp")
+        mask = os.umask(int(message.get("umask", 0o022)))
+        lower = all(fd < self.limits[0] for fd in fds)
+        try:
+            with self.namespaces.inside(node):
+                if port:
+                    before = listening(port, protocol, "/proc/thread-self/net")
+                os.chdir(message.get("cwd") or "/")
+                if lower:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
+                try:
+                    pid = spawn(argv, env, fds, terminal=bool(message.get("terminal")))
+                except OSError as error:
+                    raise RefusedError("exec", errno=error.errno, what=argv[0]) from error
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.limits[1], self.limits[1]))
+            os.umask(mask)
+            os.chdir("/")
+        process = Process(pid, self.outer_pid(pid), node, message.get("name") or "", argv)
+        process.tag = message.get("tag")
+        process.owner = None if message.get("keep") else connection
+        self.processes[pid] = process
+        if ready:
+            self.watch(process, ready, before, fds, env)
+        return {"pid": process.outer, "started_ns": process.started_ns}
+
+    def do_signal(self, request: Request) -> Json:
+        """Send a signal to the process group of a program."""
+        connection, message = request.connection, request.message
+        process = self.find(connection, message)
+        return {"sent": self.kill_group(process, int(message["signal"]))}
+
+    def do_end(self, request: Request) -> Json:
+        """Stop a program: TERM now, KILL to all of its session after a grace."""
+        connection, message = request.connection, request.message
+        process = self.find(connection, message)
+        self.end(process, float(message.get("grace", 2.0)), signal.SIGTERM)
+        return {}
+
+    # -- processes
+
+    def find(self, connection: Connection, message: Json) -> Process:
+        """The process a request speaks of: by the tag its owner gave it, or by node and name."""
+        for process in self.processes.values():
+            if "tag" in message:
+                if process.owner is connection and process.tag == message["tag"]:
+                    return process
+            elif process.node == message.get("node") and process.name == message.get("name"):
+                return process
+        raise RefusedError("gone", what="the process has ended")
+
+    def outer_pid(self, pid: int) -> int:
+        """The number a process of ours has on the machine: its pidfd's, seen in the old /proc."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return 0
+        try:
+            fd = os.open(f"self/fdinfo/{pidfd}", os.O_RDONLY, dir_fd=self.options["proc"])
+            try:
+                found = re.search(rb"^Pid:\s*(\d+)", os.read(fd, 4096), re.MULTILINE)
+            finally:
+                os.close(fd)
+        except OSError:
+            return 0
+        finally:
+            os.close(pidfd)
+        return int(found[1]) if found else 0
+
+    def kill_group(self, process: Process, number: int) -> bool:
+        """Signal the group a program leads; False when it is gone."""
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def end(self, process: Process, grace: float, number: int) -> None:
+        """Ask a program to end, and make sure of it after `grace` seconds."""
+        self.kill_group(process, number)
+        self.kill_group(process, signal.SIGCONT)
+
+        def certain() -> None:
+            if process.pid in self.processes:
+                self.kill_session(process.pid)
+
+        self.later(grace, certain)
+
+    def kill_session(self, leader: int) -> None:
+        """SIGKILL every process of a session, whatever groups it has made."""
+        for name in os.listdir("/proc"):
+            if not name.isdigit() or name == "1":
+                continue
+            try:
+                if os.getsid(int(name)) == leader:
+                    os.kill(int(name), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    def watch(
+        self, process: Process, ready: Json, before: set[str], fds: list[int], env: dict[str, str]
+    ) -> None:
+        """Look again and again whether a program is ready, and tell its owner once it is."""
+        condition: Callable[[], bool]
+        if "port" in ready:
+            directory = f"/proc/{process.pid}/net"
+            port, protocol = int(ready["port"]), ready.get("protocol", "tcp")
+
+            def condition() -> bool:
+                return bool(listening(port, protocol, directory) - before)
+
+        elif "line" in ready:
+            pattern = re.compile(ready["line"].encode(), re.MULTILINE)
+            fd = os.dup(fds[2 if ready.get("stream") == "stderr" else 1])
+            start = os.fstat(fd).st_size if ready.get("append") else 0
+            process.keep.append(fd)
+
+            def condition() -> bool:
+                return bool(process.keep) and bool(pattern.search(os.pread(fd, 1 << 20, start)))
+
+        elif "file" in ready:
+            path = os.path.join(ready.get("cwd") or "/", ready["file"])
+
+            def condition() -> bool:
+                return os.path.exists(path)
+
+        else:
+            condition = self.command_condition(process.node, ready["command"], env)
+
+        def look() -> None:
+            if process.status is not None or process.owner is None:
+                return
+            if condition():
+                process.ready_ns = time.time_ns()
+                process.owner.send(
+                    {"event": "ready", "tag": process.tag, "now_ns": process.ready_ns}
+                )
+            else:
+                self.later(POLL_SECONDS, look)
+
+        look()
+
+    def command_condition(
+        self, node: str, argv: list[str], env: dict[str, str]
+    ) -> Callable[[], bool]:
+        """A condition that holds once a command in the node ends with status 0."""
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        current: list[Process] = []
+
+        def condition() -> bool:
+            if current and current[0].status is None:
+                return False
+            if current and current[0].status == 0:
+                os.close(null)
+                return True
+            with self.namespaces.inside(node):
+                pid = spawn(argv, env, [null] * 3, terminal=False)
+            current[:] = [Process(pid, 0, node, "", argv)]
+            self.processes[pid] = current[0]
+            return False
+
+        return condition
+
+    # -- state
+
+    def inodes(self) -> dict[str, int]:
+        """The inode number of each node's namespace."""
+        return {name: os.fstat(fd).st_ino for name, fd in self.namespaces.nodes.items()}
+
+    def write_state(self, phase: str) -> None:
+        """Write state.json by rename: readers see the old one or the new one, never half."""
+        options = self.options
+        state = {
+            "schema": 1,
+            "lab": options["lab"],
+            "phase": phase,
+            "pid": options["pid"],
+            "start": options["start"],
+            "boot": options["boot"],
+            "foreground": options["foreground"],
+            "rootless": options["userns"],
+            "created_ns": options["created_ns"],
+            "machine": self.namespaces.machine[1],
+            "inodes": self.inodes(),
+            **self.describe,
+        }
+        path = f"{options['state']}/state.json"
+        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as file:
+            json.dump(state, file)
+        os.replace(f"{path}.new", path)
+
+    def listen(self) -> None:
+        """Open the control socket, which only the owner of its directory can reach."""
+        if self.listener is not None:
+            return
+        folder = os.open(self.options["state"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # A path through /proc is short, however long the state directory's is (limit 108).
+            path = f"/proc/self/fd/{folder}/control"
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            self.listener.bind(path)
+            self.listener.listen(64)
+            self.listener.setblocking(False)
+        finally:
+            os.close(folder)
+        self.poll.register(self.listener.fileno(), select.EPOLLIN)
+
+
+# --- start-up -------------------------------------------------------------------------------
+
+
+def id_map(name: str) -> str:
+    """The ids that exist here, each mapped to itself."""
+    with open(f"/proc/self/{name}") as file:
+        ranges = [line.split() for line in file]
+    return "".join(f"{inside} {inside} {count}\n" for inside, _, count in ranges)
+
+
+def write_maps(process: str, uid_map: str, gid_map: str, groups: str) -> None:
+    """Write the maps of a user namespace; `process` is a folder of /proc."""
+    for name, text in (("setgroups", groups), ("uid_map", uid_map), ("gid_map", gid_map)):
+        with open(f"{process}/{name}", "w") as file:
+            file.write(text)
+
+
+def new_user_namespace() -> None:
+    """Make a user namespace in which the caller stays who it is: files and tools keep their owner.
+
+    Only root may map others than itself, and only from outside: a helper does it.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    if uid != 0:
+        unshare("user", CLONE_NEWUSER)
+        write_maps("/proc/self", f"{uid} {uid} 1", f"{gid} {gid} 1", "deny")
+        keep_capabilities()
+        return
+    read, write = os.pipe2(os.O_CLOEXEC)
+    parent = os.getpid()
+    maps = id_map("uid_map"), id_map("gid_map")
+    helper = os.fork()
+    if helper == 0:
+        status = 1
+        try:
+            if os.read(read, 1):
+                write_maps(f"/proc/{parent}", *maps, "allow")
+                status = 0
+        finally:
+            os._exit(status)
+    unshare("user", CLONE_NEWUSER)
+    os.write(write, b"x")
+    if os.waitpid(helper, 0)[1]:
+        raise RefusedError("namespace", what="user map", errno=errno.EPERM)
+    os.close(read)
+    os.close(write)
+
+
+def new_world(options: Json) -> None:
+    """Leave the machine's namespaces, all but the PID namespace, which begins with a child."""
+    if options["userns"]:
+        try:
+            new_user_namespace()
+        except OSError as error:
+            raise RefusedError("namespace", what="user map", errno=error.errno) from error
+        die_with_parent()  # a change of credentials took the first wish away
+    unshare("mount", CLONE_NEWNS)
+    mount("", "/", "", MS_REC | MS_PRIVATE)
+    unshare("PID", CLONE_NEWPID)
+    unshare("network", CLONE_NEWNET)
+
+
+def start_of(stat: bytes) -> int:
+    """Field 22 of /proc/PID/stat: the start time in clock ticks since boot."""
+    return int(stat.rpartition(b")")[2].split()[19])
+
+
+def be_supervisor(options: Json, control: socket.socket, anchor: int) -> None:
+    """What process 1 of the lab does."""
+    die_with_parent()
+    if select.select([], [], [anchor], 0)[2]:
+        os._exit(0)  # the anchor died before we asked to die with it
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with open("/proc/self/stat", "rb") as file:
+        options["start"] = start_of(file.read())
+    options["pid"] = int(os.readlink("/proc/self"))
+    options["proc"] = proc
+    try:
+        mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    except OSError as error:
+        raise RefusedError("namespace", what="/proc", errno=error.errno) from error
+    os.chdir("/")
+    supervisor = Supervisor(options, control, anchor)
+    supervisor.write_state("building")
+    first = next(iter(supervisor.connections.values()))
+    first.send({"event": "hello", "pid": options["pid"], "start": options["start"]})
+    supervisor.serve()
+
+
+def main(arguments: list[str]) -> int:
+    """Make the namespaces and become the supervisor; the one argument is JSON."""
+    options: Json = json.loads(arguments[0])
+    control = socket.socket(fileno=options["control"])
+    os.set_inheritable(control.fileno(), False)
+    os.set_inheritable(options["lock"], False)
+    connection = Connection(control, first=True)
+    try:
+        die_with_parent()
+        options["machine"] = network_identity()
+        options["created_ns"] = time.time_ns()
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            options["boot"] = file.read().strip()
+        new_world(options)
+        anchor_read, anchor_write = os.pipe2(os.O_CLOEXEC)
+        child = os.fork()
+    except RefusedError as refusal:
+        connection.send({"event": "failed", "error": refusal.fields})
+        return 1
+    except OSError as error:
+        fields = {"kind": "system", "errno": error.errno, "what": str(error.filename)}
+        connection.send({"event": "failed", "error": fields})
+        return 1
+    if child == 0:
+        os.close(anchor_read)
+        try:
+            be_supervisor(options, control, anchor_write)
+        except RefusedError as refusal:
+            connection.send({"event": "failed", "error": refusal.fields})
+            os._exit(1)
+        except BaseException:
+            import traceback
+
+            connection.send(
+                {"event": "failed", "error": {"kind": "bug", "what": traceback.format_exc()}}
+            )
+            os._exit(70)
+        os._exit(0)
+    control.close()
+    os.close(options["lock"])
+    os.close(anchor_write)
+    if os.read(anchor_read, 1):
+        return 0
+    _, status = os.waitpid(child, 0)
+    return 0 if status == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

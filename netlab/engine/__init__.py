@@ -1,0 +1,1 @@
+"""Running labs: plans applied, nodes entered, processes kept, everything taken away again."""

@@ -1,0 +1,175 @@
+"""Frames to and from a supervisor; their form is told in `netlab/agents/supervisor.py`.
+
+One thread uses a channel at a time. Requests are answered in order, events (a process ended, became
+ready, a pause is over) come in between and are kept by their tag until somebody asks.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from netlab.errors import EngineError
+
+Json = dict[str, Any]
+
+_HEADER = struct.Struct("!II")
+
+
+class ChannelClosedError(EngineError):
+    """The supervisor is gone, and its lab with it."""
+
+
+class Channel:
+    """One connection to a supervisor."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._received = bytearray()
+        self._answers: dict[int, Json] = {}
+        self._events: dict[Any, list[Json]] = {}
+        self._number = 0
+        self._tags = 0
+        self.on_step: Callable[[int], None] | None = None
+        self.hello: Json = {}
+
+    def fileno(self) -> int:
+        """The descriptor, for select and poll."""
+        return self.sock.fileno()
+
+    def new_tag(self) -> int:
+        """A tag that no event of this channel has used."""
+        self._tags += 1
+        return self._tags
+
+    def send(self, request: Json, fds: Sequence[int] = (), blob: bytes | bytearray = b"") -> int:
+        """Send a request, with descriptors and raw bytes; returns its number."""
+        self._number += 1
+        message = {**request, "id": self._number, "fds": len(fds)}
+        text = json.dumps(message).encode()
+        frame = _HEADER.pack(len(text), len(blob)) + text + blob
+        ancillary: list[tuple[int, int, array.array[int]]] = []
+        if fds:
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+        try:
+            sent = self.sock.sendmsg([frame], ancillary)
+            if sent < len(frame):
+                self.sock.sendall(memoryview(frame)[sent:])
+        except (BrokenPipeError, ConnectionResetError) as error:
+            if not self._drain():
+                raise ChannelClosedError("the supervisor of the lab is gone") from error
+        return self._number
+
+    def request(
+        self,
+        request: Json,
+        fds: Sequence[int] = (),
+        blob: bytes | bytearray = b"",
+        timeout: float | None = None,
+    ) -> Json:
+        """Send a request and return its answer, which may hold an `error`."""
+        number = self.send(request, fds, blob)
+        return self.answer(number, timeout)
+
+    def answer(self, number: int, timeout: float | None = None) -> Json:
+        """Wait for the answer to a request."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while number not in self._answers:
+            if not self.pump(None if end is None else end - time.monotonic()):
+                raise EngineError(f"the supervisor did not answer within {timeout} s")
+        return self._answers.pop(number)
+
+    def event(self, tag: Any, kinds: Sequence[str], timeout: float | None = None) -> Json | None:
+        """Wait for an event of one of some kinds about a tag; None when the time is over."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            waiting = self._events.get(tag, [])
+            for event in waiting:
+                if event["event"] in kinds:
+                    waiting.remove(event)
+                    return event
+            if not self.pump(None if end is None else end - time.monotonic()):
+                return None
+
+    def peek(self, tag: Any, kind: str) -> Json | None:
+        """Return an event that has already come, and leave it where it is."""
+        while self.pump(0):
+            pass
+        return next((e for e in self._events.get(tag, ()) if e["event"] == kind), None)
+
+    def pump(self, timeout: float | None) -> bool:
+        """Read once; False when nothing came in time."""
+        if timeout is not None:
+            poll = select.poll()
+            poll.register(self.sock, select.POLLIN)
+            if not poll.poll(max(0.0, timeout) * 1000):
+                return False
+        try:
+            data = self.sock.recv(1 << 16)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            raise ChannelClosedError("the supervisor of the lab is gone")
+        self._received += data
+        self._sort()
+        return True
+
+    def close(self) -> None:
+        """Close the connection; what the supervisor ran for it ends."""
+        self.sock.close()
+
+    def _drain(self) -> bool:
+        """Read what the other side said before it closed; True if there was anything."""
+        found = False
+        try:
+            while self.pump(0):
+                found = True
+        except ChannelClosedError:
+            pass
+        return found
+
+    def _sort(self) -> None:
+        while len(self._received) >= _HEADER.size:
+            text, raw = _HEADER.unpack_from(self._received)
+            end = _HEADER.size + text + raw
+            if len(self._received) < end:
+                return
+            message: Json = json.loads(self._received[_HEADER.size : _HEADER.size + text])
+            del self._received[:end]
+            kind = message.get("event")
+            if kind is None:
+                self._answers[message["id"]] = message
+            elif kind == "step":
+                if self.on_step is not None:
+                    self.on_step(message["operation"])
+                self.sock.sendall(b"g")
+            elif kind == "hello":
+                self.hello = message
+                self._events.setdefault("start", []).append(message)
+            elif kind == "failed":
+                self._events.setdefault("start", []).append(message)
+                for number in range(1, self._number + 1):
+                    self._answers.setdefault(number, {"error": message["error"]})
+            else:
+                self._events.setdefault(message["tag"], []).append(message)
+
+
+def connect(folder: str | os.PathLike[str]) -> Channel:
+    """Connect to the supervisor whose state directory this is; OSError if nobody listens."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.connect(f"/proc/self/fd/{fd}/control")  # short, however long the directory's path
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.close(fd)
+    return Channel(sock)

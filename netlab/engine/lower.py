@@ -1,0 +1,244 @@
+"""A plan becomes a program: bytes and lists that the supervisor applies without understanding them.
+
+Theory of operation
+-------------------
+Operations of one node must stay in order; operations of different nodes do not care about each
+other, save that a link needs both its nodes. So the plan is cut into runs, and each run is a stage:
+
+* `nodes`: namespaces, each with the sysctls that follow it before any link;
+* `links`: veth pairs, sent from the supervisor's own namespace in bursts;
+* `config`: all the rest, grouped by node: one burst of netlink per node, interrupted only where a
+  sysctl or an ioctl stands between.
+
+In a burst only the last message asks for an acknowledgement. The sequence number of a message is
+one more than the index of its operation: that is how an error finds its line in the file.
+
+The encoder chooses interface indexes, from 100 up in each node, because low ones may be taken by
+fallback tunnels. So no request has to wait for an answer to learn a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from netlab.engine import netlink
+from netlab.plan.operations import (
+    AddAddress,
+    AddBridge,
+    AddNetem,
+    AddNode,
+    AddRoute,
+    AddVeth,
+    OffloadsOff,
+    Operation,
+    SetSysctl,
+    SetUp,
+    VethEnd,
+)
+
+FIRST_INDEX = 100
+BURST_BYTES = 64 * 1024  # well under the default socket buffer of 208 KiB
+BURST_MESSAGES = 200
+
+
+@dataclass(slots=True)
+class Program:
+    """What the supervisor is sent: `stages` as JSON, `blob` as raw bytes beside it."""
+
+    stages: list[Any] = field(default_factory=list[Any])
+    blob: bytearray = field(default_factory=bytearray)
+
+
+class Indexes:
+    """Interface indexes by (node, device); new ones are given out, never twice."""
+
+    def __init__(self, known: Iterable[tuple[str, str, int]] = ()) -> None:
+        self.of: dict[tuple[str, str], int] = {}
+        self._last: dict[str, int] = {}
+        for node, device, index in known:
+            self.of[node, device] = index
+            self._last[node] = max(index, self._last.get(node, FIRST_INDEX - 1))
+
+    def new(self, node: str, device: str) -> int:
+        """Give out the next index of a node."""
+        index = self._last.get(node, FIRST_INDEX - 1) + 1
+        self._last[node] = self.of[node, device] = index
+        return index
+
+    def __getitem__(self, key: tuple[str, str]) -> int:
+        return 1 if key[1] == "lo" else self.of[key]
+
+
+def sysctl_path(key: str) -> str:
+    """Return the file of a dotted sysctl key; as for sysctl(8) a slash is a dot in a name."""
+    return "/proc/sys/" + key.replace(".", "\0").replace("/", ".").replace("\0", "/")
+
+
+class _Burst:
+    """Messages gathered until their burst is full or something else has to happen."""
+
+    def __init__(self, blob: bytearray) -> None:
+        self.blob = blob
+        self.start = len(blob)
+        self.count = 0
+        self.last = b""
+        self.sequence = 0
+        self.patches: list[tuple[int, str]] = []
+
+    def add(self, message: bytes, sequence: int, patches: tuple[tuple[int, str], ...] = ()) -> None:
+        """Append a message; `patches` are places for descriptors, relative to it."""
+        self.blob += self.last
+        self.last, self.sequence = message, sequence
+        self.count += 1
+        self.patches += [(len(self.blob) + offset, node) for offset, node in patches]
+
+    @property
+    def full(self) -> bool:
+        return self.count >= BURST_MESSAGES or len(self.blob) - self.start > BURST_BYTES
+
+    def end(self) -> tuple[int, int, int]:
+        """Finish: the last message asks for an answer. Returns start, end, sequence number."""
+        self.blob += netlink.acknowledged(self.last)
+        return self.start, len(self.blob), self.sequence
+
+
+class _Lowering:
+    def __init__(self, indexes: Indexes) -> None:
+        self.indexes = indexes
+        self.program = Program()
+        self.kind = ""
+        self.links: _Burst | None = None
+        self.nodes: dict[str, list[Any]] = {}
+        self.loopbacks: list[tuple[str, int]] = []
+        self.config: dict[str, list[Any]] = {}
+        self.messages: dict[str, list[tuple[bytes, int]]] = {}
+
+    def stage(self, kind: str) -> None:
+        """Begin a stage of another kind; the one before is complete."""
+        if kind == self.kind:
+            return
+        blob = self.program.blob
+        if self.kind == "nodes":
+            self.program.stages.append(["nodes", list(self.nodes.values())])
+            self.nodes = {}
+        elif self.kind == "config":
+            for node in self.config:
+                self.flush(node)
+            body = [[node, self.resolve(items)] for node, items in self.config.items() if items]
+            self.program.stages.append(["config", body])
+            self.config = {}
+        elif self.kind == "links":
+            self.end_links()
+        if kind == "links":
+            self.program.stages.append(["links", []])
+            self.links = _Burst(blob)
+        self.kind = kind
+        if kind == "config":  # a loopback goes up in the first burst of its node
+            for node, sequence in self.loopbacks:
+                self.send(node, netlink.set_up(sequence, 1), sequence)
+            self.loopbacks = []
+
+    def end_links(self) -> None:
+        assert self.links is not None
+        if self.links.count:
+            start, end, last = self.links.end()
+            self.program.stages[-1][1].append([start, end, last, self.links.patches])
+        self.links = None
+
+    def flush(self, node: str) -> None:
+        """Put a node's pending messages behind what it had to do before."""
+        waiting = self.messages.pop(node, None)
+        if waiting:
+            self.config[node].append(waiting)
+
+    def resolve(self, items: list[Any]) -> list[Any]:
+        """Write a node's messages into the blob, so that one node's lie together."""
+        done: list[Any] = []
+        for item in items:
+            if isinstance(item[0], str):
+                done.append(item)
+                continue
+            burst = _Burst(self.program.blob)
+            for message, sequence in item:
+                if burst.full:
+                    done.append(["netlink", *burst.end()])
+                    burst = _Burst(self.program.blob)
+                burst.add(message, sequence)
+            done.append(["netlink", *burst.end()])
+        return done
+
+    def send(self, node: str, message: bytes, sequence: int) -> None:
+        self.config.setdefault(node, [])
+        self.messages.setdefault(node, []).append((message, sequence))
+
+    def other(self, node: str, item: list[Any]) -> None:
+        self.config.setdefault(node, [])
+        self.flush(node)
+        self.config[node].append(item)
+
+    def veth(self, a: VethEnd, b: VethEnd, sequence: int) -> None:
+        assert self.links is not None
+        if self.links.full:
+            self.end_links()
+            self.links = _Burst(self.program.blob)
+        first = (self.indexes.new(a.node, a.name), a.name, a.mac, a.mtu)
+        second = (self.indexes.new(b.node, b.name), b.name, b.mac, b.mtu)
+        message, fd_a, fd_b = netlink.veth(sequence, first, second)
+        self.links.add(message, sequence, ((fd_a, a.node), (fd_b, b.node)))
+
+    def operation(self, number: int, operation: Operation) -> None:
+        """Lower one operation; its number is its index in the plan."""
+        sequence = number + 1
+        match operation:
+            case AddNode(node):
+                self.stage("nodes")
+                self.nodes[node] = [node, number, []]
+                self.loopbacks.append((node, sequence))
+            case SetSysctl(node, key, value) if node in self.nodes:
+                self.nodes[node][2].append([sysctl_path(key), value, number])
+            case SetSysctl(node, key, value):
+                self.stage("config")
+                self.other(node, ["sysctl", sysctl_path(key), value, number])
+            case AddVeth(a, b):
+                self.stage("links")
+                self.veth(a, b, sequence)
+            case _:
+                self.stage("config")
+                self.configure(sequence, operation)
+
+    def configure(self, sequence: int, operation: Operation) -> None:
+        match operation:
+            case AddBridge(node, name, ports):
+                index = self.indexes.new(node, name)
+                self.send(node, netlink.bridge(sequence, index, name), sequence)
+                for port in ports:
+                    request = netlink.set_master(sequence, self.indexes[node, port], index)
+                    self.send(node, request, sequence)
+            case SetUp(node, dev):
+                self.send(node, netlink.set_up(sequence, self.indexes[node, dev]), sequence)
+            case AddAddress(node, dev, address):
+                index = self.indexes[node, dev]
+                self.send(node, netlink.address(sequence, index, address), sequence)
+            case AddRoute(node, to, via, dev):
+                index = self.indexes[node, dev]
+                self.send(node, netlink.route(sequence, to, via, index), sequence)
+            case AddNetem(node, dev, impairment):
+                index = self.indexes[node, dev]
+                self.send(node, netlink.netem(sequence, index, impairment), sequence)
+            case OffloadsOff(node, dev):
+                self.other(node, ["offloads", dev, sequence - 1])
+            case _:
+                raise TypeError(f"no lowering for {operation!r}")
+
+
+def lower(operations: Iterable[Operation], indexes: Indexes | None = None) -> Program:
+    """Encode operations; `indexes` knows the interfaces that exist and learns the new ones."""
+    lowering = _Lowering(indexes or Indexes())
+    for number, operation in enumerate(operations):
+        lowering.operation(number, operation)
+    if lowering.loopbacks:
+        lowering.stage("config")
+    lowering.stage("")
+    return lowering.program

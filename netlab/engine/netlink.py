@@ -1,0 +1,206 @@
+"""Bytes of rtnetlink requests: the few bulk messages of a bring-up, encoded by ourselves.
+
+Half of a bring-up in a general library is spent encoding; these functions are `struct` and nothing
+else. A message is whole (padded to 4 bytes) and carries no acknowledgement flag: `acknowledged`
+adds it to the last one of a burst. Numbers are from <linux/rtnetlink.h>, <linux/if_link.h>,
+<linux/pkt_sched.h>.
+"""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+
+from netlab.model.impairment import Impairment
+
+NEWLINK, DELLINK, NEWADDR, DELADDR, NEWROUTE, DELROUTE, NEWQDISC, DELQDISC = (
+    16, 17, 20, 21, 24, 25, 36, 37,
+)  # fmt: skip
+REQUEST, ACK = 0x1, 0x4
+CREATE, EXCL, REPLACE = 0x400, 0x200, 0x100
+IFF_UP = 0x1
+AF_UNSPEC, AF_INET, AF_INET6 = 0, 2, 10
+ROOT = 0xFFFFFFFF
+
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+_IFINFO = struct.Struct("=BxHiII")
+_IFADDR = struct.Struct("=BBBBI")
+_RTMSG = struct.Struct("=BBBBBBBBI")
+_TCMSG = struct.Struct("=BxxxiIII")
+_U32 = struct.Struct("=I")
+_PAD = (b"", b"\0\0\0", b"\0\0", b"\0")
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    """One netlink attribute, padded."""
+    length = 4 + len(payload)
+    return _ATTRIBUTE.pack(length, kind) + payload + _PAD[length & 3]
+
+
+def u32(kind: int, value: int) -> bytes:
+    """An attribute holding an unsigned 32-bit number."""
+    return _ATTRIBUTE.pack(8, kind) + _U32.pack(value)
+
+
+def message(kind: int, flags: int, body: bytes, sequence: int) -> bytes:
+    """One request; `sequence` comes back with an error and says which operation it was."""
+    return _HEADER.pack(16 + len(body), kind, REQUEST | flags, sequence, 0) + body
+
+
+def acknowledged(request: bytes) -> bytes:
+    """The same request, asking for an answer also when it succeeds."""
+    (flags,) = struct.unpack_from("=H", request, 6)
+    return request[:6] + struct.pack("=H", flags | ACK) + request[8:]
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def _end(index: int, name: str, mac: str, mtu: int) -> tuple[bytes, bytes]:
+    """The ifinfomsg and attributes of one end of a veth, its namespace's descriptor last."""
+    attributes = (
+        attribute(3, name.encode() + b"\0")  # IFLA_IFNAME
+        + (attribute(1, _mac(mac)) if mac else b"")  # IFLA_ADDRESS
+        + (u32(4, mtu) if mtu else b"")  # IFLA_MTU
+        + u32(28, 0)  # IFLA_NET_NS_FD, put in by the supervisor
+    )
+    return _IFINFO.pack(AF_UNSPEC, 0, index, 0, 0), attributes
+
+
+def veth(
+    sequence: int,
+    a: tuple[int, str, str, int],
+    b: tuple[int, str, str, int],
+) -> tuple[bytes, int, int]:
+    """A veth pair, each end (index, name, MAC, MTU) born in its namespace.
+
+    Returns the message and the offsets in it of the two namespace descriptors.
+    """
+    head_a, attributes_a = _end(*a)
+    head_b, attributes_b = _end(*b)
+    peer = attribute(1, head_b + attributes_b)  # VETH_INFO_PEER
+    info = attribute(1, b"veth") + attribute(2, peer)  # IFLA_INFO_KIND, IFLA_INFO_DATA
+    body = head_a + attributes_a + attribute(18, info)  # IFLA_LINKINFO
+    first = 16 + len(head_a) + len(attributes_a) - 4
+    # The descriptor of b is the last thing of the whole message.
+    return message(NEWLINK, CREATE | EXCL, body, sequence), first, 16 + len(body) - 4
+
+
+def bridge(sequence: int, index: int, name: str) -> bytes:
+    """A bridge without spanning tree, forwarding at once."""
+    data = u32(1, 0) + u32(5, 0)  # IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE
+    info = attribute(1, b"bridge") + attribute(2, data)
+    body = _IFINFO.pack(AF_UNSPEC, 0, index, 0, 0) + attribute(3, name.encode() + b"\0")
+    return message(NEWLINK, CREATE | EXCL, body + attribute(18, info), sequence)
+
+
+def set_up(sequence: int, index: int, *, up: bool = True) -> bytes:
+    """Set an interface up, or down."""
+    body = _IFINFO.pack(AF_UNSPEC, 0, index, IFF_UP if up else 0, IFF_UP)
+    return message(NEWLINK, 0, body, sequence)
+
+
+def set_master(sequence: int, index: int, master: int) -> bytes:
+    """Put an interface under a bridge; 0 takes it out."""
+    body = _IFINFO.pack(AF_UNSPEC, 0, index, 0, 0) + u32(10, master)  # IFLA_MASTER
+    return message(NEWLINK, 0, body, sequence)
+
+
+def set_mtu(sequence: int, index: int, mtu: int) -> bytes:
+    """Set the MTU of an interface."""
+    body = _IFINFO.pack(AF_UNSPEC, 0, index, 0, 0) + u32(4, mtu)
+    return message(NEWLINK, 0, body, sequence)
+
+
+def delete_link(sequence: int, index: int) -> bytes:
+    """Delete an interface; the other end of a veth goes with it."""
+    return message(DELLINK, 0, _IFINFO.pack(AF_UNSPEC, 0, index, 0, 0), sequence)
+
+
+def address(
+    sequence: int, index: int, given: IPv4Interface | IPv6Interface, *, remove: bool = False
+) -> bytes:
+    """An address of an interface; IPv6 ones without duplicate address detection."""
+    packed, length = given.packed, given.network.prefixlen
+    local = attribute(2, packed) + attribute(1, packed)  # IFA_LOCAL, IFA_ADDRESS
+    if isinstance(given, IPv4Interface):
+        body = _IFADDR.pack(AF_INET, length, 0, 0, index) + local
+        if length < 31:
+            body += attribute(4, given.network.broadcast_address.packed)  # IFA_BROADCAST
+    else:
+        body = _IFADDR.pack(AF_INET6, length, 0x02, 0, index) + local  # IFA_F_NODAD
+    return message(DELADDR if remove else NEWADDR, 0 if remove else CREATE | EXCL, body, sequence)
+
+
+def route(
+    sequence: int,
+    to: IPv4Network | IPv6Network,
+    via: IPv4Address | IPv6Address,
+    index: int,
+    *,
+    remove: bool = False,
+) -> bytes:
+    """A static unicast route of the main table."""
+    family = AF_INET if isinstance(to, IPv4Network) else AF_INET6
+    # RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST
+    body = _RTMSG.pack(family, to.prefixlen, 0, 0, 254, 4, 0, 1, 0)
+    if to.prefixlen:
+        body += attribute(1, to.network_address.packed)  # RTA_DST
+    body += attribute(5, via.packed) + u32(4, index)  # RTA_GATEWAY, RTA_OIF
+    return message(DELROUTE if remove else NEWROUTE, 0 if remove else CREATE | EXCL, body, sequence)
+
+
+def _ratio(value: float) -> int:
+    """A probability as the kernel has it: 2³² - 1 is certain; rounded as tc(8) does."""
+    return min(0xFFFFFFFF, int(value * 0xFFFFFFFF + 0.5))
+
+
+def netem(sequence: int, index: int, impairment: Impairment, *, replace: bool = False) -> bytes:
+    """A netem qdisc at the root of an interface.
+
+    Byte for byte what tc(8) sends: times in ticks of 64 ns, and also in ns where ticks overflow.
+    """
+    delay, jitter = round(impairment.delay * 1e9), round(impairment.jitter * 1e9)
+    options = struct.pack(
+        "=6I",
+        min(delay >> 6, 0xFFFFFFFF),
+        impairment.limit or 1000,
+        _ratio(impairment.loss),
+        1 if impairment.reorder else 0,  # gap: every packet is a candidate for reordering
+        _ratio(impairment.duplicate),
+        min(jitter >> 6, 0xFFFFFFFF),
+    )
+    if delay >> 38:
+        options += attribute(10, struct.pack("=q", delay))  # TCA_NETEM_LATENCY64
+    if jitter >> 38:
+        options += attribute(11, struct.pack("=q", jitter))  # TCA_NETEM_JITTER64
+    if impairment.reorder:
+        options += attribute(3, struct.pack("=II", _ratio(impairment.reorder), 0))
+    if impairment.corrupt:
+        options += attribute(4, struct.pack("=II", _ratio(impairment.corrupt), 0))
+    if impairment.rate:
+        octets = round(impairment.rate / 8)
+        if octets > 0xFFFFFFFF:
+            options += attribute(8, struct.pack("=Q", octets))  # TCA_NETEM_RATE64
+        options += attribute(6, struct.pack("=IiIi", min(octets, 0xFFFFFFFF), 0, 0, 0))
+    return _qdisc(sequence, index, "netem", options, replace=replace)
+
+
+def _qdisc(sequence: int, index: int, kind: str, options: bytes, *, replace: bool) -> bytes:
+    body = _TCMSG.pack(AF_UNSPEC, index, 0, ROOT, 0)
+    body += attribute(1, kind.encode() + b"\0") + attribute(2, options)  # TCA_KIND, TCA_OPTIONS
+    return message(NEWQDISC, CREATE | (REPLACE if replace else EXCL), body, sequence)
+
+
+def delete_qdisc(sequence: int, index: int) -> bytes:
+    """Take the root qdisc of an interface away: the default one comes back."""
+    return message(DELQDISC, 0, _TCMSG.pack(AF_UNSPEC, index, 0, ROOT, 0), sequence)

@@ -1,0 +1,113 @@
+"""Looking at the sockets of a running lab: snapshots with `ss`, samples with our own agent."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from netlab.engine.node import Ready, Running
+from netlab.engine.programs import python_agent
+from netlab.errors import NotReadyError
+
+if TYPE_CHECKING:
+    from netlab.engine.stage import Stage
+
+SS = ("ss", "-tanimo")
+
+
+class Sampler:
+    """A tcp_info sampler that runs, one process per node."""
+
+    def __init__(self, running: Sequence[Running]) -> None:
+        self._running = tuple(running)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the sampling; CommandError if a sampler ended by itself with an error."""
+        for running in self._running:
+            running.signal(signal.SIGTERM)
+        for running in self._running:
+            running.wait(10)
+
+
+def start(
+    stage: Stage,
+    nodes: Sequence[str],
+    *,
+    every: float = 1e-3,
+    busy: float = 0.0,
+    ports: Sequence[int] = (),
+) -> Sampler:
+    """Sample the TCP sockets of nodes; returns when each has taken its first sample.
+
+    `every` is the period in seconds, 1 ms to 1 s. `busy` > 0 dumps as often as possible for that
+    many seconds and writes at each change of state: it costs a processor per node.
+    """
+    running: list[Running] = []
+    for node in nodes:
+        out: Path = stage.recording.file(f"tcp_info/{node}.jsonl")
+        argv = [*python_agent("tcp_info"), "--node", node, "--out", str(out)]
+        argv += ["--every", f"{every:.6f}s"]
+        if busy:
+            argv += ["--busy", "--for", f"{busy:.3f}s"]
+        for port in ports:
+            argv += ["--port", str(port)]
+        running.append(stage.node(node).spawn("tcp_info", argv, ready=Ready.line("sampling")))
+    return Sampler(running)
+
+
+def snapshot(stage: Stage, label: str, nodes: Sequence[str]) -> dict[str, str]:
+    """Keep what `ss -tanimo` shows on each node as it is, and return it by node."""
+    texts: dict[str, str] = {}
+    for node in nodes:
+        texts[node] = _look(stage, label, node)
+    return texts
+
+
+def snapshot_when(
+    stage: Stage, label: str, node: str, seen: Callable[[str], bool], *, timeout: float, what: str
+) -> str:
+    """Look with `ss` until `seen` says yes, and keep what it saw; NotReadyError if it never does.
+
+    A snapshot of the last look is kept in either case.
+    """
+    text = ""
+
+    def look() -> bool:
+        nonlocal text
+        done = stage.node(node).run(SS)
+        text = done.stdout
+        return seen(text)
+
+    try:
+        stage.until(look, timeout=timeout, what=what)
+    except NotReadyError:
+        _keep(stage, label, node, text, stage.now_ns())
+        raise
+    _keep(stage, label, node, text, stage.now_ns())
+    return text
+
+
+def _look(stage: Stage, label: str, node: str) -> str:
+    done = stage.node(node).run(SS)
+    _keep(stage, label, node, done.stdout, done.started_ns)
+    return done.stdout
+
+
+def _keep(stage: Stage, label: str, node: str, text: str, at_ns: int) -> None:
+    name = f"snapshots/{label}.{node}.ss.txt"
+    stage.recording.file(name).write_text(text, encoding="utf-8")
+    stage.recording.event("snapshot", at_ns=at_ns, label=label, node=node, file=name)

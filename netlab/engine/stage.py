@@ -1,0 +1,151 @@
+"""A foreground lab: built on entry, gone on exit, and gone at once if this process dies.
+
+    with open_stage(topology, recording) as stage:
+        server = stage.node("server")
+        with server.spawn("hello", argv, ready=Ready.port(5000)):
+            with stage.phase("handshake"):
+                stage.node("client").run([...])
+
+Every pause and every time stamp is made by the supervisor on the machine where the lab runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, Protocol
+
+from netlab.engine import state, supervisor
+from netlab.engine.channel import Channel, ChannelClosedError
+from netlab.engine.node import RunningNode
+from netlab.errors import EngineError, NotReadyError
+from netlab.model.topology import Topology
+from netlab.plan.operations import Plan
+
+
+class Recorder(Protocol):
+    """Where a stage writes; `netlab.recording.directory.RecordingWriter` is one."""
+
+    def file(self, relative: str) -> Path:
+        """Return the path of a file to be written, its folder made."""
+        ...
+
+    def event(self, kind: str, *, at_ns: int | None = None, **fields: Any) -> object:
+        """Append to the timeline."""
+        ...
+
+
+class Stage:
+    """A lab that runs for the length of a block."""
+
+    def __init__(self, topology: Topology, recording: Recorder, channel: Channel) -> None:
+        self.topology = topology
+        self.recording = recording
+        self._channel = channel
+        self._nodes = {
+            node.name: RunningNode(node.name, channel, recording.file) for node in topology.nodes
+        }
+
+    def node(self, name: str) -> RunningNode:
+        """Return a node by name, hidden ones too; KeyError if there is none."""
+        return self._nodes[name]
+
+    @property
+    def nodes(self) -> dict[str, RunningNode]:
+        """All nodes by name."""
+        return dict(self._nodes)
+
+    def now_ns(self) -> int:
+        """The machine's clock, as packet captures stamp with it (CLOCK_REALTIME, nanoseconds)."""
+        return int(self._channel.request({"do": "clock"})["now_ns"])
+
+    def settle(self, seconds: float, *, because: str) -> None:
+        """Let time pass, for a reason that the experiment itself has."""
+        if not because:
+            raise ValueError("say why the experiment needs this pause")
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"cannot pause for {seconds} s")
+        began = self.now_ns()
+        tag = self._channel.new_tag()
+        self._channel.request({"do": "sleep", "seconds": seconds, "tag": tag})
+        event = self._channel.event(tag, ("slept",), seconds + 60)
+        if event is None:
+            raise EngineError(f"a pause of {seconds} s did not end; the machine is overloaded")
+        self.recording.event("settle", at_ns=began, seconds=seconds, because=because)
+
+    def until(
+        self,
+        condition: Callable[[], object],
+        *,
+        timeout: float,
+        what: str,
+        every: float = 0.01,
+    ) -> None:
+        """Wait until a condition holds; NotReadyError, which names `what`, when it never does."""
+        end = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > end:
+                raise NotReadyError(f"waited {timeout} s in vain for {what}")
+            tag = self._channel.new_tag()
+            self._channel.request({"do": "sleep", "seconds": every, "tag": tag})
+            self._channel.event(tag, ("slept",), every + 60)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Generator[None]:
+        """Name a stretch of time on the timeline, stamped on the machine."""
+        self.recording.event("phase-start", at_ns=self.now_ns(), phase=name)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ChannelClosedError):
+                self.recording.event("phase-end", at_ns=self.now_ns(), phase=name)
+
+
+def make_claim(lab: str, *, foreground: bool) -> state.Claim | None:
+    """Claim the directory of a lab; a foreground one gets a number, so that it never collides."""
+    root = state.make_root()
+    if not foreground:
+        return state.claim(root / lab)
+    for number in range(1, 10_000):
+        held = state.claim(root / f"{lab}~{number}")
+        if held is not None:
+            return held
+    raise EngineError(f"ten thousand labs called {lab!r} run already")
+
+
+@contextlib.contextmanager
+def open_stage(
+    topology: Topology,
+    recording: Recorder,
+    *,
+    rootless: bool | None = None,
+    plan: Plan | None = None,
+    step: Callable[[int], None] | None = None,
+) -> Generator[Stage]:
+    """Build a lab, and take it away at the end of the block however that comes.
+
+    `rootless` None means: with a user namespace where this process is not root. `plan` is made
+    from the topology unless given. `step` is called after each operation (tests kill us there).
+    """
+    held = make_claim(topology.name, foreground=True)
+    assert held is not None
+    with contextlib.ExitStack() as stack:
+        stack.callback(held.remove)
+        started = supervisor.start(held, topology.name, foreground=True, rootless=rootless)
+        stack.pop_all()
+        stack.callback(started.end)
+        if plan is None:
+            from netlab.plan.build import build
+
+            plan = build(topology)
+        started.build(plan, step=step)
+        started.commit(supervisor.hosts(plan))
+        stage = Stage(topology, recording, started.channel)
+        recording.event("lab-up", at_ns=stage.now_ns(), pid=os.getpid())
+        yield stage
+        with contextlib.suppress(ChannelClosedError):
+            recording.event("lab-down", at_ns=stage.now_ns())

@@ -1,0 +1,229 @@
+"""Where running labs are written down: one directory per lab, alive while its lock is held.
+
+    ROOT/LAB/lock        locked by the supervisor for as long as it lives
+            /state.json  written by rename: pid and start time, boot, namespaces, nodes
+            /control     the supervisor's socket
+            /hosts       names of the nodes
+            /logs/       what background processes print
+
+ROOT is /run/netlab for root, else $XDG_RUNTIME_DIR/netlab, else /tmp/netlab-UID; mode 0700. A lock
+that is free means the lab is dead, whatever the other files say; the next command that meets such a
+directory removes it. The lock is one of an open file description (fcntl(2), F_OFD_SETLK): it passes
+to the supervisor with the descriptor, and looking whether it is held does not take it.
+
+`netlab exec` imports this module, so it must stay light.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from netlab.errors import EngineError, UsageError
+
+Json = dict[str, Any]
+
+
+def roots() -> tuple[Path, ...]:
+    """Directories that may hold this user's labs; new ones go to the first."""
+    uid = os.geteuid()
+    if uid == 0:
+        return (Path("/run/netlab"),)
+    fallback = Path(f"/tmp/netlab-{uid}")
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    if given and given.startswith("/"):
+        with contextlib.suppress(OSError):
+            if os.stat(given).st_uid == uid:  # noqa: PTH116 - pathlib costs time here
+                return Path(given, "netlab"), fallback
+    return (fallback,)
+
+
+def make_root() -> Path:
+    """Make the first root if it is not there; refuse one that others could write to."""
+    root = roots()[0]
+    with contextlib.suppress(FileExistsError):
+        try:
+            root.mkdir(mode=0o700)
+        except OSError as error:
+            if error.errno == errno.EEXIST:
+                raise
+            raise EngineError(
+                f"cannot make {root} for the state of labs: {error.strerror}",
+                hint="set XDG_RUNTIME_DIR to a directory of your own",
+            ) from error
+    found = root.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise EngineError(
+            f"{root} is not a directory that only you can write to",
+            hint="set XDG_RUNTIME_DIR to a directory of your own",
+        )
+    return root
+
+
+@dataclass(slots=True)
+class Claim:
+    """A lab's directory whose lock we hold; hand `fd` to the supervisor, or let go."""
+
+    path: Path
+    fd: int
+
+    def release(self) -> None:
+        """Give the lock back (a supervisor that inherited it keeps it)."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def remove(self) -> None:
+        """Remove the directory while the lock is held, then let go."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.release()
+
+
+def claim(path: Path) -> Claim | None:
+    """Take the lock of a lab's directory, made if needed; None when the lab is alive.
+
+    What a dead lab left in the directory is removed.
+    """
+    while True:
+        path.mkdir(mode=0o700, exist_ok=True)
+        try:
+            fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue  # removed between the two calls
+        try:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_WRLCK))
+        except (BlockingIOError, PermissionError):
+            os.close(fd)
+            return None
+        if _same_file(fd, path / "lock"):
+            break
+        os.close(fd)  # somebody swept the directory and it was made anew
+    for entry in path.iterdir():
+        if entry.name != "lock":
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+    return Claim(path, fd)
+
+
+def _whole_file(kind: int) -> bytes:
+    """A `struct flock` of 64-bit Linux that covers the whole file."""
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
+
+
+def _same_file(fd: int, path: Path) -> bool:
+    try:
+        here, there = os.fstat(fd), path.stat()
+    except FileNotFoundError:
+        return False
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def is_alive(path: Path) -> bool:
+    """Tell whether somebody holds the lock of a lab's directory."""
+    try:
+        fd = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _whole_file(fcntl.F_WRLCK))
+    finally:
+        os.close(fd)
+    return struct.unpack_from("h", answer)[0] != fcntl.F_UNLCK
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A lab that runs, as its directory tells."""
+
+    path: Path
+    state: Json
+
+    @property
+    def id(self) -> str:
+        """The name that commands take: the lab's own, with a number for a foreground one."""
+        return self.path.name
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process."""
+        return int(self.state["pid"])
+
+    @property
+    def nodes(self) -> dict[str, Json]:
+        """The nodes by name, hidden ones too."""
+        return self.state.get("nodes", {})
+
+
+def read(path: Path) -> Json | None:
+    """Return the state of a lab's directory, or None when it has none yet."""
+    try:
+        with open(path / "state.json") as file:  # noqa: PTH123
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
+
+
+def directories() -> Iterator[Path]:
+    """Every lab directory of this user, dead or alive."""
+    for root in roots():
+        try:
+            if root.lstat().st_uid != os.geteuid():
+                continue
+            names = sorted(os.listdir(root))  # noqa: PTH208
+        except OSError:
+            continue
+        yield from (root / name for name in names)
+
+
+def labs() -> list[Lab]:
+    """Return the labs that run; sweeps what dead ones left."""
+    found: list[Lab] = []
+    for path in directories():
+        if not is_alive(path):
+            sweep(path)
+            continue
+        state = read(path)
+        if state is not None:
+            found.append(Lab(path, state))
+    return found
+
+
+def sweep(path: Path) -> bool:
+    """Remove the directory of a dead lab; False when it is alive."""
+    if not path.is_dir():
+        return False
+    held = claim(path)
+    if held is None:
+        return False
+    held.remove()
+    return True
+
+
+def find(name: str | None) -> Lab:
+    """Return the lab of a name, or the only one that runs."""
+    running = [lab for lab in labs() if lab.state["phase"] == "up"]
+    names = ", ".join(lab.id for lab in running)
+    if name is not None:
+        for lab in running:
+            if lab.id == name:
+                return lab
+        raise UsageError(
+            f"no lab called {name!r} runs", hint=f"running: {names or 'none'}; see `netlab status`"
+        )
+    detached = [lab for lab in running if not lab.state["foreground"]]
+    if len(detached) == 1:
+        return detached[0]
+    if len(running) == 1:
+        return running[0]
+    if not running:
+        raise UsageError("no lab runs", hint="start one with `netlab up FILE`")
+    raise UsageError(f"{len(running)} labs run ({names})", hint="say which with --lab NAME")

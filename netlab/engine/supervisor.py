@@ -1,0 +1,221 @@
+"""Start a lab's supervisor, give it its plan, and turn what it refuses into sentences."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from netlab.engine.channel import Channel, ChannelClosedError
+from netlab.engine.lower import Indexes, lower
+from netlab.engine.state import Claim
+from netlab.errors import CapabilityError, EngineError, OperationError
+from netlab.machine.local import Agent, Local, Machine
+from netlab.plan.operations import AddNetem, AddVeth, Operation, Plan, SetSysctl
+
+Json = dict[str, Any]
+AGENT = Path(__file__).resolve().parent.parent / "agents" / "supervisor.py"
+
+_CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
+
+
+def can_without_user_namespace() -> bool:
+    """Tell whether this process may make namespaces directly, as root may."""
+    with open("/proc/self/status") as status:  # noqa: PTH123
+        line = next(line for line in status if line.startswith("CapEff:"))
+    held = int(line.split()[1], 16)
+    return bool(held >> _CAP_NET_ADMIN & 1 and held >> _CAP_SYS_ADMIN & 1 and os.geteuid() == 0)
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """A supervisor we started: the first connection to it, which is its life before `commit`."""
+
+    channel: Channel
+    agent: Agent
+    claim: Claim
+    rootless: bool
+    indexes: Indexes = field(default_factory=Indexes)
+
+    def build(self, plan: Plan, *, step: Callable[[int], None] | None = None) -> int:
+        """Apply a plan; returns the nanoseconds it took the supervisor.
+
+        `step` is called after each operation, and the supervisor waits until it returns.
+        """
+        self.channel.on_step = step
+        program = lower(plan.operations, self.indexes)
+        request: Json = {"do": "build", "program": program.stages, "step": step is not None}
+        request["describe"] = describe(plan, self.indexes)
+        answer = checked(self.channel.request(request, blob=program.blob), plan)
+        return int(answer["ns"])
+
+    def commit(self, hosts: str) -> None:
+        """Give the nodes their names, and let the lab be seen (and, if detached, stay)."""
+        number = self.channel.send({"do": "hosts", "text": hosts})
+        committed = self.channel.send({"do": "commit"})
+        checked(self.channel.answer(number))
+        checked(self.channel.answer(committed))
+
+    def end(self, timeout: float = 10.0) -> None:
+        """End the lab, wait until the kernel has killed all of it, and remove its directory."""
+        with contextlib.suppress(ChannelClosedError):
+            self.channel.request({"do": "stop"}, timeout=timeout)
+        self.channel.close()
+        self.agent.ended(timeout)
+        self.claim.remove()
+
+
+def start(
+    claim: Claim,
+    lab: str,
+    *,
+    foreground: bool,
+    rootless: bool | None,
+    machine: Machine | None = None,
+    agent: Path = AGENT,
+) -> Supervisor:
+    """Start a supervisor that holds `claim`; it works while the caller is still planning."""
+    userns = not can_without_user_namespace() if rootless is None else rootless
+    options: Json = {
+        "lab": lab,
+        "state": str(claim.path),
+        "lock": claim.fd,
+        "userns": userns,
+        "foreground": foreground,
+    }
+    # The lock is one of the open file description: once started, the supervisor holds it too.
+    started = (machine or Local()).spawn(
+        agent,
+        lambda control: json.dumps({**options, "control": control}),
+        descriptors=(claim.fd,),
+        log=claim.path / "supervisor.log",
+    )
+    return Supervisor(Channel(started.stream), started, claim, userns)
+
+
+def describe(plan: Plan, indexes: Indexes) -> Json:
+    """What state.json says of the network, so that later commands need no YAML."""
+    topology = plan.topology
+    nodes: Json = {
+        node.name: {"role": str(node.role), "hidden": node.hidden, "interfaces": []}
+        for node in topology.nodes
+    }
+    for link in topology.links:
+        for end, other in ((link.a, link.b), (link.b, link.a)):
+            nodes[end.node]["interfaces"].append(
+                {
+                    "name": end.name,
+                    "index": indexes.of.get((end.node, end.name), 0),
+                    "mac": end.mac,
+                    "mtu": end.mtu,
+                    "addresses": [str(address) for address in end.addresses],
+                    "peer": f"{other.node}:{other.name}",
+                    "link": link.name,
+                }
+            )
+    return {"name": topology.name, "source": topology.source, "nodes": nodes}
+
+
+def hosts(plan: Plan) -> str:
+    """The text of the lab's /etc/hosts: every address of a visible node, its first one first."""
+    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    ends: dict[str, list[Any]] = {node.name: [] for node in plan.topology.nodes if not node.hidden}
+    for link in plan.topology.links:
+        for end in (link.a, link.b):
+            ends.get(end.node, []).extend(end.addresses)
+    for node, addresses in ends.items():
+        lines += [f"{address.ip} {node}" for address in addresses]
+    return "\n".join(lines) + "\n"
+
+
+def checked(answer: Json, plan: Plan | None = None) -> Json:
+    """Return an answer, or raise what its error means."""
+    error = answer.get("error")
+    if error is None:
+        return answer
+    raise _exception(error, plan)
+
+
+def _exception(error: Json, plan: Plan | None) -> EngineError | CapabilityError:
+    kind = error.get("kind")
+    if kind == "operation" and plan is not None:
+        return operation_error(plan.topology.source, plan.operations, error)
+    if kind == "namespace":
+        return namespace_error(str(error["what"]), int(error.get("errno") or 0))
+    if kind == "system":
+        return EngineError(f"{error.get('what')}: {os.strerror(int(error.get('errno') or 0))}")
+    return EngineError(f"the supervisor refused: {error.get('what') or error}")
+
+
+def operation_error(source: str, operations: Sequence[Operation], error: Json) -> OperationError:
+    """Say which operation the kernel refused, why, and which line of the file asked for it."""
+    operation = operations[int(error["operation"])]
+    place = f"{source or 'topology'}:{operation.mark.line}:{operation.mark.column}: "
+    if not operation.mark.line:
+        place = ""
+    what = explain(operation)
+    number = int(error.get("errno") or 0)
+    if "got" in error:
+        return OperationError(f"{place}{what}: the kernel kept {error['got']!r} instead")
+    reason = str(error.get("detail") or "").rstrip(".") or os.strerror(number)
+    hint = None
+    if number == errno.ENOENT and isinstance(operation, SetSysctl):
+        hint = "this kernel has no such setting per network namespace"
+    elif number == errno.ENOENT and isinstance(operation, AddNetem):
+        hint = "this kernel has no netem; `netlab doctor` says what it has"
+    elif number in (errno.EPERM, errno.EACCES) and isinstance(operation, SetSysctl):
+        hint = "the kernel lets only the machine's administrator change it"
+    return OperationError(f"{place}{what}: {reason}", hint=hint)
+
+
+def explain(operation: Operation) -> str:
+    """Name an operation in a message: its kind in words and its main values."""
+    words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(operation).__name__)
+    if isinstance(operation, SetSysctl):
+        return f"sysctl {operation.key} = {operation.value} in node {operation.node!r}"
+    if isinstance(operation, AddVeth):
+        return (
+            f"add veth {operation.a.node}:{operation.a.name} {operation.b.node}:{operation.b.name}"
+        )
+    wanted = ("dev", "name", "address", "to")
+    values = [str(getattr(operation, name)) for name in wanted if hasattr(operation, name)]
+    return " ".join([words.strip(), *values, f"in node {operation.node!r}"])
+
+
+def _setting(path: str) -> str | None:
+    try:
+        with open(path) as file:  # noqa: PTH123
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def namespace_error(what: str, number: int) -> CapabilityError:
+    """Say why a namespace could not be made, and the exact remedy where it is known."""
+    hint = "run it as root"
+    if what in ("user", "user map"):
+        if _setting("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+            hint = "run `sudo sysctl kernel.unprivileged_userns_clone=1`, or netlab as root"
+        elif _setting("/proc/sys/user/max_user_namespaces") == "0":
+            hint = "run `sudo sysctl user.max_user_namespaces=10000`, or netlab as root"
+        elif _setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+            hint = (
+                "run `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`, "
+                "or netlab as root"
+            )
+        elif number == errno.ENOSPC:
+            hint = "the limit user.max_user_namespaces is reached; raise it, or run netlab as root"
+        message = f"user namespaces are not allowed here ({os.strerror(number)})"
+        return CapabilityError(message, hint=hint)
+    if what == "/proc":
+        message = f"a PID namespace cannot have its own /proc here ({os.strerror(number)})"
+        hint = "a container hides parts of /proc: give it an unmasked /proc, or run as root"
+        return CapabilityError(message, hint=hint)
+    if number == errno.ENOSPC:
+        hint = f"the limit user.max_{what.lower()}_namespaces is reached; raise it with sysctl"
+    return CapabilityError(f"cannot make a {what} namespace ({os.strerror(number)})", hint=hint)

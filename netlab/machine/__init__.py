@@ -1,0 +1,1 @@
+"""Where commands run: this machine, a guest, another one. Knows nothing of nodes."""
