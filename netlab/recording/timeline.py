@@ -58,7 +58,7 @@ def phases(events: tuple[Event, ...]) -> tuple[Phase, ...]:
     order: list[str] = []
     ended: dict[str, int] = {}
     for event in events:
-        name = str(event.fields.get("name", ""))
+        name = str(event.fields.get("phase", ""))
         if event.kind == "phase-start" and name not in started:
             started[name] = event.at_ns
             order.append(name)

@@ -145,9 +145,9 @@ def test_a_torn_last_line_is_no_event_and_a_torn_middle_is_an_error() -> None:
 
 def test_phases_keep_their_order_and_an_open_one_has_no_end() -> None:
     events = (
-        timelines.Event(1, "phase-start", {"name": "idle"}),
-        timelines.Event(2, "phase-end", {"name": "idle"}),
-        timelines.Event(3, "phase-start", {"name": "loaded"}),
+        timelines.Event(1, "phase-start", {"phase": "idle"}),
+        timelines.Event(2, "phase-end", {"phase": "idle"}),
+        timelines.Event(3, "phase-start", {"phase": "loaded"}),
     )
     assert timelines.phases(events) == (
         timelines.Phase("idle", 1, 2),

@@ -1,0 +1,181 @@
+"""Evidence: a lazy, typed, read-only view of a Recording.
+
+What is not there raises `NoEvidenceError`, which a judge turns into "inconclusive": a check need
+not ask whether a file exists before it looks into it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from netlab.analysis import output, samples, segments, ss
+from netlab.analysis.output import Step
+from netlab.analysis.samples import Samples
+from netlab.analysis.segments import Segment
+from netlab.errors import NetlabError, RecordingError
+from netlab.recording import Recording
+from netlab.recording.timeline import Event, Phase
+
+_T = TypeVar("_T")
+
+
+class NoEvidenceError(NetlabError):
+    """A recording does not hold what a check wants to look at."""
+
+    exit_code = 6
+
+
+class CaptureEvidence:
+    """One capture of a recording."""
+
+    def __init__(self, name: str, path: Path, counts: Mapping[str, Any]) -> None:
+        self.name = name
+        self.path = path
+        self.counts = counts
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """The TCP segments in the order in which they were captured."""
+        return segments.load(self.path)
+
+    @property
+    def dropped(self) -> int:
+        """Packets that passed the filter and are not in the file."""
+        return int(self.counts.get("dropped_by_kernel", 0)) + int(
+            self.counts.get("dropped_by_interface", 0)
+        )
+
+    def on_port(self, port: int) -> tuple[Segment, ...]:
+        """Return the segments from or to a port; NoEvidenceError if there is none."""
+        found = segments.of_port(self.segments, port)
+        if not found:
+            raise NoEvidenceError(f"the capture {self.name} has no segment of port {port}")
+        return found
+
+
+class Evidence:
+    """What one run left behind, for checks to look at."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+
+    @property
+    def variation(self) -> str:
+        """The variation that ran."""
+        return self.recording.manifest.variation or ""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options the scenario was given."""
+        return self.recording.manifest.options
+
+    def option(self, name: str) -> Any:
+        """Return an option of the scenario; NoEvidenceError if it was not given."""
+        if name not in self.options:
+            raise NoEvidenceError(f"the run had no option '{name}'")
+        return self.options[name]
+
+    @cached_property
+    def timeline(self) -> tuple[Event, ...]:
+        """What happened, in order."""
+        return self.recording.timeline()
+
+    def events(self, kind: str, **fields: object) -> tuple[Event, ...]:
+        """Return the events of a kind whose fields are as given."""
+        return tuple(
+            event
+            for event in self.timeline
+            if event.kind == kind
+            and all(event.fields.get(name) == value for name, value in fields.items())
+        )
+
+    def event(self, kind: str, **fields: object) -> Event:
+        """Return the first such event; NoEvidenceError if there is none."""
+        return _first(self.events(kind, **fields), f"the timeline has no {kind} {fields or ''}")
+
+    def phase(self, name: str) -> Phase:
+        """Return a phase; NoEvidenceError if the run never came to it."""
+        found = tuple(phase for phase in self.recording.phases() if phase.name == name)
+        return _first(found, f"the run has no phase '{name}'")
+
+    def capture(self, name: str) -> CaptureEvidence:
+        """Return the capture called `name`, such as "client:eth0"."""
+        stem = name.replace(":", ".")
+        try:
+            path = self.recording.file(f"captures/{stem}.pcap")
+        except RecordingError as error:
+            raise NoEvidenceError(error.message) from None
+        return CaptureEvidence(name, path, self._json(f"captures/{stem}.json"))
+
+    def snapshot(self, label: str, node: str) -> tuple[ss.Socket, ...]:
+        """Return what `ss` showed on a node when the snapshot `label` was taken."""
+        name = f"snapshots/{label}.{node}.ss.txt"
+        try:
+            return ss.parse(self._text(name))
+        except ValueError as error:
+            raise NoEvidenceError(f"{name}: {error}") from None
+
+    def snapshots(self, node: str) -> Mapping[str, tuple[ss.Socket, ...]]:
+        """Return every snapshot of a node by its label, in the order in which they were taken."""
+        labels = (str(event.fields.get("label")) for event in self.events("snapshot", node=node))
+        return {label: self.snapshot(label, node) for label in labels}
+
+    def samples(self, node: str) -> Samples:
+        """Return the tcp_info samples of a node."""
+        name = f"tcp_info/{node}.jsonl"
+        try:
+            return samples.parse(self._text(name), node)
+        except (ValueError, KeyError, TypeError) as error:
+            raise NoEvidenceError(f"{name}: {error}") from None
+
+    def states(self, node: str, port: int) -> frozenset[str]:
+        """Return every state in which a connection of `port` was seen on a node.
+
+        By `ss` snapshots and by the sampler, whichever there are; NoEvidenceError if neither.
+        """
+        seen: set[str] = set()
+        looked = False
+        for sockets in self.snapshots(node).values():
+            looked = True
+            seen |= {s.state for s in sockets if port in (s.local.port, s.peer.port)}
+        if (self.recording.path / f"tcp_info/{node}.jsonl").is_file():
+            looked = True
+            seen |= {state for _, state in self.samples(node).states(port)} - {"CLOSED"}
+        if not looked:
+            raise NoEvidenceError(f"nobody looked at the sockets of {node}")
+        return frozenset(seen - {"LISTEN"})
+
+    def text(self, node: str, program: str, stream: str = "stdout") -> str:
+        """Return what a program printed."""
+        return self._text(f"nodes/{node}/{program}.{stream}.log")
+
+    def steps(self, node: str, program: str) -> tuple[Step, ...]:
+        """Return the steps that one of netlab's own programs printed."""
+        return output.parse(self.text(node, program))
+
+    def step(self, node: str, program: str, word: str) -> Step:
+        """Return the first step that begins with `word`; NoEvidenceError if it never came."""
+        found = tuple(step for step in self.steps(node, program) if step.word == word)
+        return _first(found, f"{program} on {node} never said '{word}'")
+
+    def _text(self, name: str) -> str:
+        try:
+            return self.recording.file(name).read_text(encoding="utf-8", errors="replace")
+        except (RecordingError, OSError) as error:
+            raise NoEvidenceError(str(error)) from None
+
+    def _json(self, name: str) -> Mapping[str, Any]:
+        try:
+            return json.loads(self._text(name))
+        except (NoEvidenceError, ValueError):
+            return {}
+
+
+def _first(found: tuple[_T, ...], otherwise: str) -> _T:
+    if not found:
+        raise NoEvidenceError(otherwise)
+    return found[0]

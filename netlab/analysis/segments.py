@@ -1,0 +1,105 @@
+"""TCP segments of a capture as a person thinks of them: who sent what to whom.
+
+One frozen value per TCP header, in the order of the capture, for captures of the size of a lab.
+Sums over large captures are the business of `netlab.capture`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+FLAGS = (
+    (0x02, "SYN"),
+    (0x01, "FIN"),
+    (0x04, "RST"),
+    (0x08, "PSH"),
+    (0x20, "URG"),
+    (0x40, "ECE"),
+    (0x80, "CWR"),
+    (0x100, "AE"),
+    (0x10, "ACK"),
+)
+SYN, FIN, RST, PSH, ACK = 0x02, 0x01, 0x04, 0x08, 0x10
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One TCP segment.
+
+    `stream` numbers the connections of the capture from 0. `forward` is True from the side that
+    opened the connection (or was seen first). `seq` and `ack` count from the initial sequence
+    numbers, `seq_raw` and `ack_raw` are what the wire said; `ack` means nothing without the ACK
+    flag. `window` is what the header says, unscaled. Options are None where absent.
+    """
+
+    frame: int
+    time_ns: int
+    stream: int
+    forward: bool
+    source: str
+    sport: int
+    destination: str
+    dport: int
+    flags: int
+    seq: int
+    ack: int
+    seq_raw: int
+    ack_raw: int
+    length: int
+    window: int
+    mss: int | None = None
+    wscale: int | None = None
+    sack_permitted: bool = False
+    tsval: int | None = None
+    tsecr: int | None = None
+    retransmission: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The flags in words as they are spoken: "SYN", "SYN-ACK", "FIN-ACK", "ACK", "RST"."""
+        names = [name for bit, name in FLAGS if self.flags & bit and name != "PSH"]
+        return "-".join(names) or "none"
+
+    @property
+    def is_syn(self) -> bool:
+        """SYN without ACK."""
+        return self.flags & (SYN | ACK) == SYN
+
+    @property
+    def is_syn_ack(self) -> bool:
+        """SYN with ACK."""
+        return self.flags & (SYN | ACK) == SYN | ACK
+
+    @property
+    def fin(self) -> bool:
+        """The sender has nothing more to say."""
+        return bool(self.flags & FIN)
+
+    @property
+    def rst(self) -> bool:
+        """The connection is over at once."""
+        return bool(self.flags & RST)
+
+
+def load(path: Path) -> tuple[Segment, ...]:
+    """Return the TCP segments of a capture file; CaptureError if it is no capture."""
+    from netlab.capture import summarize
+
+    return from_table(summarize(path))
+
+
+def from_table(summary: object) -> tuple[Segment, ...]:
+    """Return the rows of a summary's segments table as values."""
+    raise NotImplementedError
+
+
+def of_port(segments: Iterable[Segment], port: int) -> tuple[Segment, ...]:
+    """Return the segments from or to a port."""
+    return tuple(s for s in segments if port in (s.sport, s.dport))
+
+
+def of_stream(segments: Iterable[Segment], stream: int) -> tuple[Segment, ...]:
+    """Return the segments of one connection."""
+    return tuple(s for s in segments if s.stream == stream)

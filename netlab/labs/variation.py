@@ -1,0 +1,116 @@
+"""Variations: one thing changed, the same scenario, results side by side.
+
+A variation is a pure change of the Topology plus options for the scenario. `sysctl`, `delay`,
+`impair` and `option` make them; `vary` joins several. A fault is a variation too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from netlab.errors import LabDefinitionError
+from netlab.model.impairment import Impairment
+from netlab.model.topology import Link, Node, Topology
+from netlab.units import format_time
+
+
+def _same(topology: Topology) -> Topology:
+    return topology
+
+
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """What changes: `change` the network, `options` the scenario; `summary` says it in words."""
+
+    change: Callable[[Topology], Topology] = _same
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    summary: str = "nothing changed"
+
+
+def vary(*variations: Variation, **options: Any) -> Variation:
+    """Join variations, in order, and pass `options` on to the scenario."""
+    parts = (*variations, option(**options)) if options else variations
+    merged = {name: value for part in parts for name, value in part.options.items()}
+
+    def change(topology: Topology) -> Topology:
+        for part in parts:
+            topology = part.change(topology)
+        return topology
+
+    summary = ", ".join(part.summary for part in parts)
+    return Variation(change, MappingProxyType(merged), summary or "nothing changed")
+
+
+def option(**options: Any) -> Variation:
+    """Pass keyword arguments on to the scenario."""
+    text = ", ".join(f"{name}={value}" for name, value in options.items())
+    return Variation(_same, MappingProxyType(options), text)
+
+
+def sysctl(node: str, key: str, value: object) -> Variation:
+    """Set a sysctl of a node; it replaces what the topology says. `*` means every node."""
+
+    def one(found: Node) -> Node:
+        kept = tuple(pair for pair in found.sysctls if pair[0] != key)
+        return replace(found, sysctls=(*kept, (key, str(value))))
+
+    def change(topology: Topology) -> Topology:
+        if node == "*":
+            nodes = tuple(n if n.hidden else one(n) for n in topology.nodes)
+            return replace(topology, nodes=nodes)
+        return change_node(topology, node, one)
+
+    return Variation(change, summary=f"{key}={value} on {'every node' if node == '*' else node}")
+
+
+def delay(link: str, one_way: float) -> Variation:
+    """Delay both directions of a link by `one_way` seconds each; the RTT grows by twice that."""
+
+    def one(found: Link) -> Link:
+        return replace(
+            found,
+            forward=replace(found.forward, delay=one_way),
+            backward=replace(found.backward, delay=one_way),
+        )
+
+    def change(topology: Topology) -> Topology:
+        return change_link(topology, link, one)
+
+    return Variation(change, summary=f"{format_time(one_way)} of delay each way on {link}")
+
+
+def impair(
+    link: str, *, forward: Impairment | None = None, backward: Impairment | None = None
+) -> Variation:
+    """Replace what the directions of a link do to packets; None leaves a direction as it is."""
+
+    def one(found: Link) -> Link:
+        return replace(
+            found,
+            forward=found.forward if forward is None else forward,
+            backward=found.backward if backward is None else backward,
+        )
+
+    def change(topology: Topology) -> Topology:
+        return change_link(topology, link, one)
+
+    return Variation(change, summary=f"{link} impaired")
+
+
+def change_node(topology: Topology, name: str, one: Callable[[Node], Node]) -> Topology:
+    """Return the topology with one node changed; LabDefinitionError if there is none."""
+    if all(node.name != name for node in topology.nodes):
+        raise LabDefinitionError(f"a variation changes node '{name}', which the topology lacks")
+    nodes = tuple(one(node) if node.name == name else node for node in topology.nodes)
+    return replace(topology, nodes=nodes)
+
+
+def change_link(topology: Topology, name: str, one: Callable[[Link], Link]) -> Topology:
+    """Return the topology with one link changed; LabDefinitionError if there is none."""
+    if all(link.name != name for link in topology.links):
+        raise LabDefinitionError(f"a variation changes link '{name}', which the topology lacks")
+    links = tuple(one(link) if link.name == name else link for link in topology.links)
+    return replace(topology, links=links)
