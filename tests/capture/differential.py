@@ -1,0 +1,143 @@
+"""Compare netlab with tshark on one capture, value by value.
+
+`docs/wireshark-differences.md` holds a table of the differences that are known and explained. A
+row names a file (or a pattern), frames, fields, who is right and why; the comparison takes such
+differences out and fails on all others, and on rows that no longer match anything.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.capture import tshark
+
+ROOT = Path(__file__).resolve().parents[2]
+DIFFERENCES = ROOT / "docs" / "wireshark-differences.md"
+
+COMPARED = (
+    *tshark.FLAGS, *tshark.NUMBERS, *tshark.TIMES,
+    "stream", "seq", "ack", "nxtseq", "len", "completeness",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A row of the table of differences."""
+
+    file: str
+    frames: str
+    fields: str
+    right: str
+    reason: str
+
+    def covers(self, difference: Difference) -> bool:
+        """Say whether this row explains that difference."""
+        return (
+            fnmatch.fnmatchcase(difference.file, self.file)
+            and (self.frames == "*" or _in_ranges(difference.frame, self.frames))
+            and (self.fields == "*" or difference.name in re.split(r"[ ,]+", self.fields))
+        )
+
+
+def _in_ranges(number: int, text: str) -> bool:
+    for part in re.split(r"[ ,]+", text):
+        first, _, last = part.partition("-")
+        if int(first) <= number <= int(last or first):
+            return True
+    return False
+
+
+@functools.cache
+def explained() -> tuple[Explained, ...]:
+    """Read the table of docs/wireshark-differences.md."""
+    if not DIFFERENCES.is_file():
+        return ()
+    rows: list[Explained] = []
+    for line in DIFFERENCES.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if len(cells) == 5 and line.startswith("| `"):
+            rows.append(Explained(*(cell.strip("`") for cell in cells)))
+    return tuple(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One value on which the two disagree; None where one shows nothing."""
+
+    file: str
+    frame: int
+    header: int
+    name: str
+    theirs: int | None
+    ours: int | None
+
+    def __str__(self) -> str:
+        place = f"frame {self.frame}" + (f" header {self.header}" if self.header else "")
+        return f"{self.file}: {place}: {self.name}: tshark {self.theirs}, netlab {self.ours}"
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What was compared in one file and what came of it."""
+
+    file: str
+    packets: int = 0
+    values: int = 0
+    flags: int = 0
+    differences: list[Difference] = field(default_factory=list[Difference])
+
+    @property
+    def unexplained(self) -> list[Difference]:
+        """Return the differences that no row of the table covers."""
+        return [d for d in self.differences if not any(row.covers(d) for row in explained())]
+
+
+def ours(file: Path, **how: object) -> dict[int, list[tshark.Values]]:
+    """Return netlab's segments in the form of `tshark.segments`."""
+    from netlab.capture import summarize
+
+    found: dict[int, list[tshark.Values]] = {}
+    for row in summarize(file, **how).segments():  # type: ignore[arg-type]
+        values: tshark.Values = {}
+        for name in COMPARED:
+            value = row[name]
+            if name in tshark.FLAGS:
+                if value:
+                    values[name] = 1
+            elif value is not None:
+                values[name] = int(value)
+        found.setdefault(int(row["frame"]), []).append(values)
+    return found
+
+
+def compare(file: Path, name: str | None = None, **how: object) -> Comparison:
+    """Compare every value of every analysed TCP header of a capture."""
+    name = name or file.name
+    return compare_values(name, tshark.segments(file), ours(file, **how))
+
+
+def compare_values(
+    name: str,
+    theirs: Mapping[int, list[tshark.Values]],
+    mine: Mapping[int, list[tshark.Values]],
+) -> Comparison:
+    """Compare two accounts of one capture."""
+    result = Comparison(name)
+    for frame in sorted(theirs.keys() | mine.keys()):
+        left, right = theirs.get(frame, []), mine.get(frame, [])
+        result.packets += 1
+        if len(left) != len(right):
+            result.differences.append(Difference(name, frame, 0, "headers", len(left), len(right)))
+        for header, (a, b) in enumerate(zip(left, right, strict=False)):
+            for field_name in COMPARED:
+                x, y = a.get(field_name), b.get(field_name)
+                result.values += x is not None or y is not None
+                result.flags += field_name in tshark.FLAGS and x is not None
+                if x != y:
+                    result.differences.append(Difference(name, frame, header, field_name, x, y))
+    return result
