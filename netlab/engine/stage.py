@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from netlab.engine import state, supervisor
 from netlab.engine.channel import Channel, ChannelClosedError
@@ -25,6 +25,12 @@ from netlab.engine.node import RunningNode
 from netlab.errors import EngineError, NotReadyError
 from netlab.model.topology import Topology
 from netlab.plan.operations import Plan
+
+if TYPE_CHECKING:
+    from netlab.engine.captures import Capture
+    from netlab.engine.samplers import Sampler
+
+T = TypeVar("T")
 
 
 class Recorder(Protocol):
@@ -46,6 +52,7 @@ class Stage:
         self.topology = topology
         self.recording = recording
         self._channel = channel
+        self._stack = contextlib.ExitStack()
         self._nodes = {
             node.name: RunningNode(node.name, channel, recording.file) for node in topology.nodes
         }
@@ -58,6 +65,37 @@ class Stage:
     def nodes(self) -> dict[str, RunningNode]:
         """All nodes by name."""
         return dict(self._nodes)
+
+    def enter(self, manager: contextlib.AbstractContextManager[T]) -> T:
+        """Enter a context that ends with the stage, before its nodes go; the last one first."""
+        return self._stack.enter_context(manager)
+
+    def capture(
+        self,
+        where: str,
+        *,
+        name: str | None = None,
+        filter: str = "",  # noqa: A002 - what tcpdump and everybody else calls it
+        count: int | None = None,
+    ) -> Capture:
+        """Capture packets at "node:interface" from now until the stage ends or `stop()`."""
+        from netlab.engine import captures
+
+        return self.enter(captures.start(self, where, name=name, filter=filter, count=count))
+
+    def sample(
+        self, *nodes: str, every: float = 1e-3, busy: float = 0.0, ports: Sequence[int] = ()
+    ) -> Sampler:
+        """Sample the TCP sockets of nodes from now until the stage ends or `stop()`."""
+        from netlab.engine import samplers
+
+        return self.enter(samplers.start(self, nodes, every=every, busy=busy, ports=ports))
+
+    def snapshot(self, label: str, *nodes: str) -> dict[str, str]:
+        """Keep what `ss -tanimo` shows on nodes, and return it by node."""
+        from netlab.engine import samplers
+
+        return samplers.snapshot(self, label, nodes)
 
     def now_ns(self) -> int:
         """The machine's clock, as packet captures stamp with it (CLOCK_REALTIME, nanoseconds)."""
@@ -93,6 +131,10 @@ class Stage:
             tag = self._channel.new_tag()
             self._channel.request({"do": "sleep", "seconds": every, "tag": tag})
             self._channel.event(tag, ("slept",), every + 60)
+
+    def scope(self) -> contextlib.ExitStack:
+        """Return the context that holds what was entered with `enter`."""
+        return self._stack
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Generator[None]:
@@ -146,6 +188,7 @@ def open_stage(
         started.commit(supervisor.hosts(plan))
         stage = Stage(topology, recording, started.channel)
         recording.event("lab-up", at_ns=stage.now_ns(), pid=os.getpid())
-        yield stage
+        with stage.scope():
+            yield stage
         with contextlib.suppress(ChannelClosedError):
             recording.event("lab-down", at_ns=stage.now_ns())

@@ -263,6 +263,12 @@ class Recording:
         return tuple(changed)
 
 
+def write_file(path: Path, text: str) -> None:
+    """Write a whole file beside recordings, such as `checks.json`; owned by the calling user."""
+    with _disk(path.parent):
+        _replace(path, text, calling_user(os.environ, os.geteuid()))
+
+
 def new_run(root: Path, lab: str, suffix: str = "", *, now_ns: int) -> Path:
     """Make an empty folder `root`/LAB/TIME[-suffix] that nobody else has; point `latest` at it."""
     owner = calling_user(os.environ, os.geteuid())
