@@ -12,8 +12,8 @@ from netlab.cli.tables import Column, lines
     ("nanoseconds", "text"),
     [
         (0, "0 s"), (7, "7 ns"), (1500, "1.50 µs"), (20_000_000, "20.0 ms"),
-        (-5_000_000, "-5.00 ms"), (1_234_000_000, "1.23 s"), (125 * 10**9, "2 min 5 s"), (3 * 3600 * 10**9, "3 h 0 min"),
-        (5 * 86400 * 10**9, "5 d 0 h"),
+        (-5_000_000, "-5.00 ms"), (1_234_000_000, "1.23 s"), (125 * 10**9, "2 min 5 s"),
+        (3 * 3600 * 10**9, "3 h 0 min"), (5 * 86400 * 10**9, "5 d 0 h"),
     ],
 )  # fmt: skip
 def test_durations(nanoseconds: int, text: str) -> None:
