@@ -15,7 +15,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -75,7 +75,7 @@ class Stage:
         where: str,
         *,
         name: str | None = None,
-        filter: str = "",  # noqa: A002 - what tcpdump and everybody else calls it
+        filter: str = "",
         count: int | None = None,
     ) -> Capture:
         """Capture packets at "node:interface" from now until the stage ends or `stop()`."""
