@@ -44,11 +44,15 @@ class UsageError(NetlabError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing wrong with a text file, at a 1-based line and column."""
+    """One thing wrong with a text file, at a 1-based line and column.
+
+    `file` is empty for the file that was asked for and names the file for what it included.
+    """
 
     line: int
     column: int
     message: str
+    file: str = ""
 
 
 class TopologyError(NetlabError):
@@ -58,8 +62,10 @@ class TopologyError(NetlabError):
 
     def __init__(self, file: str, problems: tuple[Problem, ...]) -> None:
         self.file = file
-        self.problems = tuple(sorted(problems))
-        lines = (f"{file}:{p.line}:{p.column}: {p.message}" for p in self.problems)
+        self.problems = tuple(
+            sorted(set(problems), key=lambda p: (p.file, p.line, p.column, p.message))
+        )
+        lines = (f"{p.file or file}:{p.line}:{p.column}: {p.message}" for p in self.problems)
         super().__init__("\n".join(lines))
 
 

@@ -34,3 +34,6 @@ class Impairment:
 
     def __bool__(self) -> bool:
         return self != Impairment()
+
+
+PERFECT = Impairment()

@@ -1,16 +1,27 @@
 """Topology: what the author wrote, completed (addresses, MACs, routes) and validated.
 
 Nothing in it is a handle of the kernel; two equal topologies give the same plan. A LAN of more
-than two ends has become a hidden switch node and one link per end.
+than two ends has become a hidden switch node and one link per end. Marks, the source and the
+warnings say where things came from: they take no part in comparisons.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from functools import cached_property
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 
-from netlab.model.impairment import Impairment
+from netlab.errors import Problem
+from netlab.model.impairment import PERFECT, Impairment
 
 
 class Role(StrEnum):
@@ -20,13 +31,28 @@ class Role(StrEnum):
     ROUTER = "router"
     SWITCH = "switch"
 
+    @property
+    def forwards(self) -> bool:
+        """Return whether packets for others pass through such a node at the IP layer."""
+        return self is Role.ROUTER
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where in the author's file a thing was written, 1-based; (0, 0) for what netlab added."""
+    """Where in the author's file a thing was written, 1-based; (0, 0) for what netlab added.
+
+    `file` is empty for the topology file itself and names the file for what was included.
+    """
 
     line: int = 0
     column: int = 0
+    file: str = ""
+
+    def __bool__(self) -> bool:
+        return self.line > 0
+
+
+NOWHERE = Mark()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +65,28 @@ class Interface:
     mtu: int
     addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
     up: bool = True
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.node}:{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Two interfaces joined; `forward` is what happens from `a` to `b`, `backward` the other way."""
+    """Two interfaces joined; `forward` is what happens from `a` to `b`, `backward` back."""
 
     name: str
     a: Interface
     b: Interface
-    forward: Impairment = Impairment()
-    backward: Impairment = Impairment()
+    forward: Impairment = PERFECT
+    backward: Impairment = PERFECT
     offloads: bool = False
-    mark: Mark = Mark()
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def ends(self) -> tuple[Interface, Interface]:
+        """Return both interfaces, `a` first."""
+        return self.a, self.b
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +96,7 @@ class Route:
     to: IPv4Network | IPv6Network
     via: IPv4Address | IPv6Address
     dev: str
+    mark: Mark = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,33 +108,61 @@ class Node:
     sysctls: tuple[tuple[str, str], ...] = ()
     routes: tuple[Route, ...] = ()
     hidden: bool = False
-    mark: Mark = Mark()
+    mark: Mark = field(default=NOWHERE, compare=False)
+    loopbacks: tuple[IPv4Interface | IPv6Interface, ...] = ()
+    sysctl_marks: Mapping[str, Mark] = field(
+        default_factory=dict[str, Mark], compare=False, repr=False
+    )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Topology:
     """A whole lab network; nodes and links in the order written, hidden ones after them."""
 
     name: str
     nodes: tuple[Node, ...]
     links: tuple[Link, ...]
-    source: str = ""
+    source: str = field(default="", compare=False)
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)
 
     def node(self, name: str) -> Node:
         """Return the node called `name`; KeyError if there is none."""
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise KeyError(name)
+        return self.by_name[name]
 
     def link(self, name: str) -> Link:
         """Return the link called `name`; KeyError if there is none."""
-        for link in self.links:
-            if link.name == name:
-                return link
-        raise KeyError(name)
+        return self._links[name]
 
     def interfaces(self, node: str) -> tuple[Interface, ...]:
         """Return the interfaces of a node in the order of the links."""
-        ends = (end for link in self.links for end in (link.a, link.b))
-        return tuple(end for end in ends if end.node == node)
+        return self._interfaces.get(node, ())
+
+    def interface(self, node: str, name: str) -> Interface:
+        """Return one interface of a node; KeyError if there is none."""
+        for interface in self.interfaces(node):
+            if interface.name == name:
+                return interface
+        raise KeyError(f"{node}:{name}")
+
+    def addresses(self, node: str) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Return every address of a node, those of its loopback first."""
+        mine = [address.ip for address in self.by_name[node].loopbacks]
+        mine += [address.ip for end in self.interfaces(node) for address in end.addresses]
+        return tuple(mine)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        """Nodes by their name."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def _links(self) -> Mapping[str, Link]:
+        return {link.name: link for link in self.links}
+
+    @cached_property
+    def _interfaces(self) -> Mapping[str, tuple[Interface, ...]]:
+        ends: dict[str, list[Interface]] = {}
+        for link in self.links:
+            ends.setdefault(link.a.node, []).append(link.a)
+            ends.setdefault(link.b.node, []).append(link.b)
+        return {node: tuple(interfaces) for node, interfaces in ends.items()}

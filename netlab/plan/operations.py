@@ -1,17 +1,27 @@
 """The operations of a plan: frozen values that name what they do.
 
-Each can be lowered to netlink (`netlab.engine.netlink`, how it is applied) and printed as a
-command (`argv`, how it is explained). Node names stand where the commands want a namespace.
+Each can be lowered to netlink (`netlab.engine.netlink`, how it is applied) and printed as
+commands (`commands`, how it is explained). Node names stand where the commands want a namespace.
 `mark` points to the line of the topology file that asked for it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from dataclasses import dataclass, field
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 
 from netlab.model.impairment import Impairment
-from netlab.model.topology import Mark, Topology
+from netlab.model.topology import NOWHERE, Mark, Topology
+from netlab.plan.shaping import netem_arguments
+
+Argv = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +29,15 @@ class AddNode:
     """Make a network namespace for a node and set its loopback up."""
 
     node: str
-    mark: Mark = Mark()
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        return (
+            ("ip", "netns", "add", self.node),
+            ("ip", "-n", self.node, "link", "set", "lo", "up"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +47,12 @@ class SetSysctl:
     node: str
     key: str
     value: str
-    mark: Mark = Mark()
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        return (_in(self.node, "sysctl", "-qw", f"{self.key}={self.value}"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +71,15 @@ class AddVeth:
 
     a: VethEnd
     b: VethEnd
-    mark: Mark = Mark()
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        a, b = self.a, self.b
+        first = ("ip", "link", "add", "name", a.name, "address", a.mac, "mtu", str(a.mtu))
+        peer = ("peer", "name", b.name, "address", b.mac, "mtu", str(b.mtu))
+        return ((*first, "netns", a.node, "type", "veth", *peer, "netns", b.node),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +89,17 @@ class AddBridge:
     node: str
     name: str
     ports: tuple[str, ...]
-    mark: Mark = Mark()
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        ip = ("ip", "-n", self.node, "link")
+        bridge = ("type", "bridge", "stp_state", "0", "mcast_snooping", "0")
+        return (
+            (*ip, "add", "name", self.name, *bridge),
+            *((*ip, "set", port, "master", self.name) for port in self.ports),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +108,12 @@ class SetUp:
 
     node: str
     dev: str
-    mark: Mark = Mark()
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        return (("ip", "-n", self.node, "link", "set", self.dev, "up"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +122,13 @@ class OffloadsOff:
 
     node: str
     dev: str
-    mark: Mark = Mark()
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        off = tuple(word for name in ("tso", "gso", "gro", "tx", "rx") for word in (name, "off"))
+        return (_in(self.node, "ethtool", "-K", self.dev, *off),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +138,14 @@ class AddAddress:
     node: str
     dev: str
     address: IPv4Interface | IPv6Interface
-    mark: Mark = Mark()
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        nodad = ("nodad",) if self.address.version == 6 else ()
+        ip = ("ip", "-n", self.node)
+        return ((*ip, "address", "add", str(self.address), "dev", self.dev, *nodad),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +156,38 @@ class AddRoute:
     to: IPv4Network | IPv6Network
     via: IPv4Address | IPv6Address
     dev: str
-    mark: Mark = Mark()
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        to = "default" if self.to.prefixlen == 0 else str(self.to)
+        family = ("-6",) if self.to.version == 6 else ()
+        ip = ("ip", *family, "-n", self.node)
+        return ((*ip, "route", "add", to, "via", str(self.via), "dev", self.dev),)
 
 
 @dataclass(frozen=True, slots=True)
 class AddNetem:
-    """Put a netem qdisc at the root of an interface: impairs what leaves by it."""
+    """Put a netem qdisc at the root of an interface: impairs what leaves by it.
+
+    `impairment.limit` is never 0 here: `netlab.plan.shaping` has computed it.
+    """
 
     node: str
     dev: str
     impairment: Impairment
-    mark: Mark = Mark()
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        tc = ("tc", "-n", self.node, "qdisc", "replace", "dev", self.dev, "root", "netem")
+        return ((*tc, *netem_arguments(self.impairment)),)
+
+
+def _in(node: str, *argv: str) -> Argv:
+    return ("ip", "netns", "exec", node, *argv)
 
 
 Operation = (

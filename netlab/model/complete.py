@@ -1,0 +1,677 @@
+"""From what an author asked for to a Topology: names, addresses, MACs, routes, all checked.
+
+Theory of operation. Links come first: their ends are looked up, interfaces named, a LAN of more
+than two ends turned into a hidden switch and one link per end. Switches then join links into
+*segments*, the broadcast domains; a segment has one subnet per family, given or taken from the
+pools under the segment's name. Last come the routes (`netlab.model.routing`).
+
+Every step goes on after a problem with what is left, so that one run reports all there is, and
+nothing twice: what failed in an earlier step is left out of the later ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+
+from netlab.model.addressing import (
+    NAMED_UP_TO,
+    Address,
+    AddressWithPrefix,
+    Exhausted,
+    Network,
+    SubnetPool,
+    make_mac,
+)
+from netlab.model.impairment import Impairment
+from netlab.model.names import bad_interface_name, bad_name
+from netlab.model.problems import Problems, quoted
+from netlab.model.routing import Member, Subnet, static_routes
+from netlab.model.spec import DirectionSpec, EndSpec, LinkSpec, NodeSpec, Spec
+from netlab.model.topology import Interface, Link, Mark, Node, Role, Route, Topology
+
+MIN_MTU, MAX_MTU = 68, 65535  # RFC 791; the largest IP packet
+MIN_MTU_IPV6 = 1280  # RFC 8200 §5: the kernel takes IPv6 off an interface below it
+BRIDGE = "br0"
+
+
+def complete(spec: Spec, problems: Problems | None = None) -> Topology:
+    """Return the Topology a Spec describes; TopologyError with every problem if it has some.
+
+    A caller that passes `problems` has found some of its own; all are raised together.
+    """
+    problems = problems or Problems(spec.source or spec.name)
+    completion = _Completion(spec, problems)
+    topology = completion.run()
+    problems.check()
+    return topology
+
+
+@dataclass(slots=True)
+class _Port:
+    """One end of one link while it is being completed."""
+
+    node: str
+    spec: EndSpec
+    mtu: int
+    name: str = ""
+    mac: str = ""
+    addresses: list[AddressWithPrefix] = field(default_factory=list[AddressWithPrefix])
+
+    def interface(self) -> Interface:
+        return Interface(
+            self.node,
+            self.name,
+            self.mac,
+            self.mtu,
+            tuple(self.addresses),
+            self.spec.up,
+            self.spec.mark,
+        )
+
+
+@dataclass(slots=True)
+class _Wire:
+    """A link between exactly two ports while it is being completed."""
+
+    name: str
+    a: _Port
+    b: _Port
+    forward: Impairment
+    backward: Impairment
+    spec: LinkSpec
+
+
+@dataclass(slots=True)
+class _Segment:
+    """A broadcast domain: the ports of hosts and routers that hear each other."""
+
+    name: str
+    ports: list[_Port]
+    links: list[LinkSpec]
+
+    @property
+    def mark(self) -> Mark:
+        return self.links[0].mark
+
+
+class _Completion:
+    def __init__(self, spec: Spec, problems: Problems) -> None:
+        self.spec = spec
+        self.problems = problems
+        self.nodes: dict[str, NodeSpec] = {}
+        self.hidden: list[NodeSpec] = []
+        self.wires: list[_Wire] = []
+        self._impairments: dict[tuple[tuple[str, float], ...], Impairment] = {}
+
+    def run(self) -> Topology:
+        self._take_nodes()
+        self._take_links()
+        self._name_interfaces()
+        self._give_macs()
+        segments = self._segments()
+        self._give_addresses(segments)
+        self._check_addresses(segments)
+        routes = {} if self.problems.found else self._routes(segments)
+        return self._topology(routes)
+
+    # -- nodes and links ---------------------------------------------------------------------
+
+    def _take_nodes(self) -> None:
+        for node in self.spec.nodes:
+            wrong = bad_name(node.name)
+            if wrong:
+                self.problems.add(node.mark, f"node name {quoted(node.name)} {wrong}")
+            if node.name in self.nodes:
+                first = self.nodes[node.name].mark.line
+                self.problems.add(
+                    node.mark, f"node {quoted(node.name)} is written twice, first on line {first}"
+                )
+                continue
+            self.nodes[node.name] = node
+
+    def _take_links(self) -> None:
+        names: dict[str, Mark] = {}
+        unnamed: dict[tuple[str, ...], LinkSpec] = {}
+        for spec in self.spec.links:
+            if not self._ends_exist(spec):
+                continue
+            ends = [end.node for end in spec.ends]
+            name = spec.name
+            if name is None:
+                same = unnamed.setdefault(tuple(sorted(ends)), spec)
+                if same is not spec:
+                    what = "-".join(ends)
+                    self.problems.add(
+                        spec.mark,
+                        f"link {quoted(what)} is written twice, first on line {same.mark.line}; "
+                        "if two links are meant, give one of them a 'name'",
+                    )
+                    continue
+                name = "-".join(ends) if len(ends) <= 3 else f"lan-{ends[0]}-{ends[-1]}"
+            elif wrong := bad_name(name, dots=True):
+                self.problems.add(spec.mark, f"link name {quoted(name)} {wrong}")
+                continue
+            if name in names:
+                self.problems.add(
+                    spec.mark,
+                    f"two links are called {quoted(name)}, the first on line {names[name].line}; "
+                    "give one of them another 'name'",
+                )
+                continue
+            names[name] = spec.mark
+            self._check_mtu(spec)
+            if len(ends) == 2:
+                self._take_pair(name, spec)
+            else:
+                self._take_lan(name, spec)
+
+    def _ends_exist(self, spec: LinkSpec) -> bool:
+        good = True
+        for end in spec.ends:
+            if end.node not in self.nodes:
+                hint = self.problems.hint(end.node, self.nodes)
+                self.problems.add(
+                    end.mark, f"link to {quoted(end.node)}: there is no such node{hint}"
+                )
+                good = False
+        if good and len(spec.ends) < 2:
+            self.problems.add(spec.mark, "a link needs at least two ends")
+            good = False
+        if good and len(spec.ends) == 2 and spec.ends[0].node == spec.ends[1].node:
+            self.problems.add(spec.mark, f"this link joins {quoted(spec.ends[0].node)} to itself")
+            good = False
+        return good
+
+    def _check_mtu(self, spec: LinkSpec) -> None:
+        given = [(spec.mtu, spec.mark), *((end.mtu, end.mark) for end in spec.ends)]
+        for mtu, mark in given:
+            if mtu is not None and not MIN_MTU <= mtu <= MAX_MTU:
+                self.problems.add(mark, f"mtu is {mtu}; it must be {MIN_MTU} to {MAX_MTU} bytes")
+
+    def _take_pair(self, name: str, spec: LinkSpec) -> None:
+        a, b = spec.ends
+        toward: dict[tuple[str, str], DirectionSpec] = {}
+        for direction in spec.directions:
+            key = (direction.source, direction.target)
+            if key not in ((a.node, b.node), (b.node, a.node)):
+                self.problems.add(
+                    direction.mark,
+                    f"direction {quoted(f'{key[0]}->{key[1]}')} is not one of this link; "
+                    f"it has '{a.node}->{b.node}' and '{b.node}->{a.node}'",
+                )
+            toward[key] = direction
+        self.wires.append(
+            _Wire(
+                name,
+                self._port(a, spec),
+                self._port(b, spec),
+                self._impairment(spec, toward.get((a.node, b.node))),
+                self._impairment(spec, toward.get((b.node, a.node))),
+                spec,
+            )
+        )
+
+    def _take_lan(self, name: str, spec: LinkSpec) -> None:
+        switch = f"{name}.lan"
+        self.hidden.append(NodeSpec(switch, Role.SWITCH, mark=spec.mark))
+        toward: dict[tuple[str, str], DirectionSpec] = {}
+        members = {end.node for end in spec.ends}
+        for direction in spec.directions:
+            key = (direction.source, direction.target)
+            ends = set(key) - {name}
+            if name not in key or len(ends) != 1 or not ends <= members:
+                self.problems.add(
+                    direction.mark,
+                    f"direction {quoted(f'{key[0]}->{key[1]}')} is not one of this LAN; "
+                    f"write '{spec.ends[0].node}->{name}' or '{name}->{spec.ends[0].node}'",
+                )
+            toward[key] = direction
+        counts: dict[str, int] = {}
+        for number, end in enumerate(spec.ends, start=1):
+            times = counts[end.node] = counts.get(end.node, 0) + 1
+            port = _Port(switch, EndSpec(switch, f"p{number}", mark=end.mark), end.mtu or spec.mtu)
+            self.wires.append(
+                _Wire(
+                    f"{name}.{end.node}" if times == 1 else f"{name}.{end.node}.{times}",
+                    self._port(end, spec),
+                    port,
+                    self._impairment(spec, toward.get((end.node, name))),
+                    self._impairment(spec, toward.get((name, end.node))),
+                    spec,
+                )
+            )
+
+    def _port(self, end: EndSpec, spec: LinkSpec) -> _Port:
+        return _Port(end.node, end, spec.mtu if end.mtu is None else end.mtu)
+
+    def _impairment(self, spec: LinkSpec, direction: DirectionSpec | None) -> Impairment:
+        settings = {**spec.settings, **(direction.settings if direction else {})}
+        key = tuple(settings.items())
+        found = self._impairments.get(key)
+        if found is None:
+            try:
+                found = Impairment(**settings)  # type: ignore[arg-type]  # limit is an int
+            except ValueError as error:
+                self.problems.add(direction.mark if direction else spec.mark, str(error))
+                found = Impairment()
+            self._impairments[key] = found
+        return found
+
+    # -- interfaces --------------------------------------------------------------------------
+
+    def _name_interfaces(self) -> None:
+        """Give the n-th interface of a node the name ethN, unless it was given one."""
+        taken: dict[str, dict[str, Mark]] = {}
+        ports = [port for wire in self.wires for port in (wire.a, wire.b)]
+        for port in ports:
+            name = port.spec.interface
+            if name is None:
+                continue
+            mine = taken.setdefault(port.node, {})
+            wrong = bad_interface_name(name)
+            if wrong:
+                self.problems.add(port.spec.mark, f"interface name {quoted(name)} {wrong}")
+            elif name == BRIDGE and self._role(port.node) is Role.SWITCH:
+                self.problems.add(
+                    port.spec.mark, f"interface name '{BRIDGE}' is that of the switch's own bridge"
+                )
+            elif name in mine:
+                self.problems.add(
+                    port.spec.mark,
+                    f"interface '{port.node}:{name}' is used twice, first on line "
+                    f"{mine[name].line}",
+                )
+            mine.setdefault(name, port.spec.mark)
+            port.name = name
+        following: dict[str, int] = {}
+        for port in ports:
+            number = following.get(port.node, 0)
+            if not port.name:
+                mine = taken.get(port.node, {})
+                while (name := f"eth{number}") in mine:
+                    number += 1
+                port.name = name
+            following[port.node] = number + 1
+
+    def _role(self, node: str) -> Role:
+        spec = self.nodes.get(node)
+        return spec.role if spec else Role.SWITCH
+
+    def _give_macs(self) -> None:
+        taken: dict[str, Mark] = {}
+        ports = [port for wire in self.wires for port in (wire.a, wire.b)]
+        for port in ports:
+            mac = port.spec.mac
+            if mac is None:
+                continue
+            port.mac = mac
+            if mac in taken:
+                self.problems.add(
+                    port.spec.mark, f"MAC {mac} is used twice, first on line {taken[mac].line}"
+                )
+            taken[mac] = port.spec.mark
+        for port in ports:
+            attempt = 0
+            while not port.mac:
+                mac = make_mac(port.node, port.name, attempt)
+                if mac not in taken:
+                    port.mac = mac
+                    taken[mac] = port.spec.mark
+                attempt += 1
+
+    # -- addresses ---------------------------------------------------------------------------
+
+    def _segments(self) -> list[_Segment]:
+        """Join the wires that meet in a switch; the name is the link's, or the first switch's."""
+        above: dict[str, str] = {}
+
+        def find(name: str) -> str:
+            while (up := above.setdefault(name, name)) != name:
+                above[name] = name = above.setdefault(up, up)
+            return name
+
+        for wire in self.wires:
+            switches = [p.node for p in (wire.a, wire.b) if self._role(p.node) is Role.SWITCH]
+            if len(switches) == 2:
+                a, b = find(switches[0]), find(switches[1])
+                above[max(a, b)] = min(a, b)
+        segments: dict[str, _Segment] = {}
+        found: list[_Segment] = []
+        for wire in self.wires:
+            ports = [p for p in (wire.a, wire.b) if self._role(p.node) is not Role.SWITCH]
+            if len(ports) == 2:
+                found.append(_Segment(wire.name, ports, [wire.spec]))
+                continue
+            switch = wire.a.node if self._role(wire.a.node) is Role.SWITCH else wire.b.node
+            key = find(switch)
+            segment = segments.get(key)
+            if segment is None:
+                segment = segments[key] = _Segment(key.removesuffix(".lan"), [], [])
+                found.append(segment)
+            segment.ports += ports
+            if not segment.links or segment.links[-1] is not wire.spec:
+                segment.links.append(wire.spec)
+            self._check_switch_ports(wire)
+        return found
+
+    def _check_switch_ports(self, wire: _Wire) -> None:
+        for port in (wire.a, wire.b):
+            if self._role(port.node) is Role.SWITCH and port.spec.addresses:
+                self.problems.add(
+                    port.spec.mark, f"'{port.node}' is a switch; its ports have no addresses"
+                )
+
+    def _give_addresses(self, segments: list[_Segment]) -> None:
+        for segment in segments:
+            for port in segment.ports:
+                port.addresses = list(port.spec.addresses or ())
+        self._give_family(segments, 4, self.spec.pools.ipv4)
+        self._give_family(segments, 6, self.spec.pools.ipv6)
+
+    def _give_family(self, segments: list[_Segment], version: int, pool: Network | None) -> None:
+        """Give an address of one family to every port that has none, where there is a subnet."""
+        taken: list[Network] = [
+            loopback.network
+            for node in self.nodes.values()
+            for loopback in node.loopbacks
+            if loopback.version == version
+        ]
+        waiting: list[tuple[_Segment, list[_Port]]] = []
+        for segment in segments:
+            given = [n for spec in segment.links for n in spec.prefixes if n.version == version]
+            lacking: list[_Port] = []
+            used: list[Network] = []
+            for port in segment.ports:
+                mine = [a.network for a in port.addresses if a.version == version]
+                used += [n for n in mine if not n.is_link_local]
+                if not mine and port.spec.addresses != ():
+                    lacking.append(port)
+            taken += given
+            taken += used
+            if not lacking:
+                continue
+            if networks := given or used:
+                network = networks[0]
+                first, prefixlen = int(network.network_address), network.prefixlen
+                self._number(lacking, segment, version, first, prefixlen)
+            elif pool is not None and self._wants(segment, version):
+                waiting.append((segment, lacking))
+        if pool is None or not waiting:
+            return
+        by_name = self.spec.pools.allocate == "name"
+        if self.spec.pools.allocate == "auto":
+            by_name = len(waiting) <= NAMED_UP_TO
+        if by_name:
+            waiting.sort(key=lambda item: item[0].name)
+        subnets = SubnetPool(pool, (n for n in taken if n.overlaps(pool)))  # type: ignore[arg-type]
+        for segment, lacking in waiting:
+            try:
+                first, prefixlen = subnets.allocate(
+                    segment.name if by_name else None, len(segment.ports)
+                )
+            except Exhausted:
+                self.problems.add(
+                    segment.mark,
+                    f"the pool {pool} has no subnet left for {len(segment.ports)} interfaces",
+                )
+                return
+            self._number(lacking, segment, version, first, prefixlen)
+
+    def _wants(self, segment: _Segment, version: int) -> bool:
+        """Say whether a segment gets addresses from a pool."""
+        if not all(link.numbered for link in segment.links):
+            return False
+        return version == 4 or all(port.mtu >= MIN_MTU_IPV6 for port in segment.ports)
+
+    def _number(
+        self,
+        lacking: list[_Port],
+        segment: _Segment,
+        version: int,
+        first: int,
+        prefixlen: int,
+    ) -> None:
+        """Give ports the free addresses of a subnet, in the order of the ends."""
+        make = IPv4Interface if version == 4 else IPv6Interface
+        bits = 32 if version == 4 else 128
+        taken = {int(a.ip) for p in segment.ports for a in p.addresses if a.version == version}
+        last = first + (1 << (bits - prefixlen)) - 1
+        candidate, final = first, last
+        if bits - prefixlen > 1:  # /31 and /127 have neither network nor broadcast (RFC 3021, 6164)
+            candidate, final = first + 1, last - (version == 4)
+        for port in lacking:
+            while candidate in taken:
+                candidate += 1
+            if candidate > final:
+                network = make((first, prefixlen)).network
+                self.problems.add(
+                    port.spec.mark, f"{network} has no address left for {quoted(port.node)}"
+                )
+                return
+            port.addresses.append(make((candidate, prefixlen)))
+            candidate += 1
+
+    def _check_addresses(self, segments: list[_Segment]) -> None:
+        users: dict[Address, Mark] = {}
+        clashes: set[frozenset[int]] = set()
+        owner: dict[Address, int] = {}
+        blocks: list[tuple[int, int, int, int, Network, Mark]] = []
+
+        def check(address: AddressWithPrefix, mark: Mark, group: int) -> None:
+            ip = address.ip
+            if wrong := _bad_address(address):
+                self.problems.add(mark, f"address {address} {wrong}")
+                return
+            if ip.is_link_local:
+                return
+            if ip in users:
+                self.problems.add(
+                    mark, f"address {ip} is used twice, first on line {users[ip].line}"
+                )
+                clashes.add(frozenset((group, owner[ip])))
+            else:
+                users[ip], owner[ip] = mark, group
+
+        for group, segment in enumerate(segments):
+            networks: dict[Network, Mark] = {}
+            for port in segment.ports:
+                for address in port.addresses:
+                    check(address, port.spec.mark, group)
+                    if not address.ip.is_link_local:
+                        networks.setdefault(address.network, port.spec.mark)
+                    if address.version == 6 and port.mtu < MIN_MTU_IPV6:
+                        self.problems.add(
+                            port.spec.mark,
+                            f"address {address} needs an mtu of at least {MIN_MTU_IPV6}, "
+                            f"this interface has {port.mtu}",
+                        )
+            blocks += [_block(network, group, mark) for network, mark in networks.items()]
+            self._warn_of_strangers(segment)
+        for group, node in enumerate(self.nodes.values(), start=len(segments)):
+            for address in node.loopbacks:
+                check(address, node.mark, group)
+                blocks.append(_block(address.network, group, node.mark))
+
+        blocks.sort(key=lambda block: block[:4])
+        widest: tuple[int, int, int, int, Network, Mark] | None = None
+        for block in blocks:
+            version, first, _, group, network, mark = block
+            if widest and widest[0] == version and first <= -widest[2]:
+                pair = frozenset((group, widest[3]))
+                if len(pair) == 2 and pair not in clashes:
+                    clashes.add(pair)
+                    self._report_overlap((network, mark), (widest[4], widest[5]))
+            if not widest or widest[0] != version or block[2] < widest[2]:
+                widest = block
+
+    def _report_overlap(self, one: tuple[Network, Mark], other: tuple[Network, Mark]) -> None:
+        """Report the later of two networks that overlap on different links."""
+        (early, first), (late, mark) = sorted(
+            (one, other), key=lambda item: (item[1].line, item[1].column)
+        )
+        self.problems.add(
+            mark, f"network {late} overlaps {early}, which is another link's (line {first.line})"
+        )
+
+    def _warn_of_strangers(self, segment: _Segment) -> None:
+        """Warn when two ends of a link have addresses of a family but no network in common."""
+        for version in (4, 6):
+            networks = [
+                {a.network for a in port.addresses if a.version == version}
+                for port in segment.ports
+            ]
+            networks = [mine for mine in networks if mine]
+            if len(networks) > 1 and not set[Network].intersection(*networks):
+                names = ", ".join(sorted(str(n) for mine in networks for n in mine)[:4])
+                self.problems.warn(
+                    segment.mark,
+                    f"the ends of link {quoted(segment.name)} share no IPv{version} network: "
+                    f"{names}",
+                )
+
+    # -- routes ------------------------------------------------------------------------------
+
+    def _routes(self, segments: list[_Segment]) -> dict[str, list[Route]]:
+        forwards = {
+            node.name: node.role.forwards
+            for node in self.nodes.values()
+            if node.role is not Role.SWITCH
+        }
+        routes: dict[str, list[Route]] = {}
+        for version, bits in ((4, 32), (6, 128)):
+            subnets = self._subnets(segments, version)
+            for name, computed in static_routes(subnets, forwards, bits).items():
+                if self.nodes[name].computed:
+                    routes.setdefault(name, []).extend(computed)
+        for node in self.nodes.values():
+            if node.routes:
+                given = self._given_routes(node, segments)
+                to = {route.to for route in given}
+                rest = [route for route in routes.get(node.name, ()) if route.to not in to]
+                routes[node.name] = given + rest
+        return routes
+
+    def _subnets(self, segments: list[_Segment], version: int) -> list[Subnet]:
+        subnets: list[Subnet] = []
+        bits = 32 if version == 4 else 128
+        for segment in segments:
+            members: dict[tuple[int, int], list[Member]] = {}
+            for port in segment.ports:
+                for address in port.addresses:
+                    if address.version != version or address.is_link_local:
+                        continue
+                    number, prefixlen = int(address.ip), address.network.prefixlen
+                    first = number >> (bits - prefixlen) << (bits - prefixlen)
+                    member = Member(port.node, port.name, number)
+                    members.setdefault((first, prefixlen), []).append(member)
+            # A network inside another one of the same link (a warning) is part of the larger.
+            for first, prefixlen in sorted(members, key=lambda network: network[1]):
+                if any(
+                    s.prefixlen < prefixlen
+                    and first >> (bits - s.prefixlen) == s.first >> (bits - s.prefixlen)
+                    for s in subnets[-len(members) :]
+                ):
+                    continue
+                subnets.append(Subnet(first, prefixlen, tuple(members[first, prefixlen])))
+        for node in self.nodes.values():
+            for address in node.loopbacks:
+                if address.version == version and node.role is not Role.SWITCH:
+                    member = Member(node.name, "lo", int(address.ip))
+                    network = address.network
+                    subnets.append(
+                        Subnet(int(network.network_address), network.prefixlen, (member,))
+                    )
+        return subnets
+
+    def _given_routes(self, node: NodeSpec, segments: list[_Segment]) -> list[Route]:
+        """Turn the routes an author wrote into routes with an interface and an address."""
+        routes: list[Route] = []
+        mine = [
+            (port, segment)
+            for segment in segments
+            for port in segment.ports
+            if port.node == node.name
+        ]
+        for spec in node.routes:
+            found: list[tuple[str, Address]] = []
+            for port, segment in mine:
+                if spec.dev not in (None, port.name):
+                    continue
+                near = {a.network for a in port.addresses if a.version == spec.to.version}
+                if isinstance(spec.via, str):
+                    found += [
+                        (port.name, a.ip)
+                        for other in segment.ports
+                        if other.node == spec.via
+                        for a in other.addresses
+                        if a.network in near
+                    ]
+                elif any(spec.via in network for network in near) or spec.via.is_link_local:
+                    found.append((port.name, spec.via))
+            if found:
+                dev, via = found[0]
+                routes.append(Route(spec.to, via, dev, spec.mark))
+            else:
+                what = f"route to {spec.to}: {quoted(str(spec.via))} is not a neighbour"
+                self.problems.add(
+                    spec.mark, f"{what} of {quoted(node.name)} with IPv{spec.to.version}"
+                )
+        return routes
+
+    # -- result ------------------------------------------------------------------------------
+
+    def _topology(self, routes: dict[str, list[Route]]) -> Topology:
+        nodes = [
+            Node(
+                node.name,
+                node.role,
+                tuple(node.sysctls.items()),
+                tuple(routes.get(node.name, ())),
+                hidden=False,
+                mark=node.mark,
+                loopbacks=node.loopbacks,
+                sysctl_marks=node.sysctl_marks,
+            )
+            for node in self.nodes.values()
+        ]
+        nodes += [Node(node.name, node.role, hidden=True, mark=node.mark) for node in self.hidden]
+        links = tuple(
+            Link(
+                wire.name,
+                wire.a.interface(),
+                wire.b.interface(),
+                wire.forward,
+                wire.backward,
+                wire.spec.offloads,
+                wire.spec.mark,
+            )
+            for wire in self.wires
+        )
+        return Topology(
+            self.spec.name,
+            tuple(nodes),
+            links,
+            self.spec.source,
+            tuple(self.problems.warnings),
+        )
+
+
+def _block(network: Network, group: int, mark: Mark) -> tuple[int, int, int, int, Network, Mark]:
+    """Return a network as something to sort: family, first address, minus the last, its group."""
+    first, last = int(network.network_address), int(network.broadcast_address)
+    return network.version, first, -last, group, network, mark
+
+
+def _bad_address(address: AddressWithPrefix) -> str:
+    ip, network = address.ip, address.network
+    if ip.is_unspecified or ip.is_multicast:
+        return "cannot be the address of an interface"
+    if isinstance(ip, IPv4Address) and ip.is_loopback:
+        return "belongs to the loopback network 127.0.0.0/8 that every node has"
+    if network.max_prefixlen - network.prefixlen > 1:
+        if ip == network.network_address:
+            return f"is the address of the network itself; the first usable one is {ip + 1}"
+        if ip.version == 4 and ip == network.broadcast_address:
+            return "is the broadcast address of its network"
+    return ""

@@ -1,0 +1,1052 @@
+"""Topology files: YAML in, a Topology or every problem with its place out.
+
+Theory of operation. `reader` turns text into plain data and remembers places. Each entry of the
+file (a node, a link, the defaults …) is then checked by a pydantic model of its own, so one bad
+entry hides nothing of the others; what pydantic says is put into our words with file, line and
+column. Good entries become a Spec, and `complete` checks what only the whole network shows. The
+same models give the JSON Schema. Pydantic is not seen outside this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+
+from netlab.errors import UsageError
+from netlab.model.addressing import POOL_IPV4, POOL_IPV6, Pools
+from netlab.model.complete import MAX_MTU, MIN_MTU, complete
+from netlab.model.names import MAX_INTERFACE, MAX_NAME, bad_name, bad_sysctl
+from netlab.model.problems import Problems, quoted
+from netlab.model.reader import MAX_BYTES, Places, read
+from netlab.model.spec import (
+    DEFAULT_MTU,
+    DirectionSpec,
+    EndSpec,
+    LinkSpec,
+    NodeSpec,
+    RouteSpec,
+    Spec,
+)
+from netlab.model.topology import Mark, Role, Topology
+from netlab.units import parse_rate, parse_ratio, parse_time
+
+VERSION = 1  # of the file format
+
+# -- values ------------------------------------------------------------------------------------
+
+
+def _with_unit(parse: Callable[[str], float], example: str) -> Callable[[object], float]:
+    def check(value: object) -> float:
+        if isinstance(value, str):
+            return parse(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{_describe(value)} is not possible; write for example '{example}'")
+        if value == 0:
+            return 0.0
+        raise ValueError(f"'{value}' has no unit; write for example '{example}'")
+
+    return check
+
+
+def _text_schema(pattern: str, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
+
+
+def _unit_schema(units: str, *examples: str) -> WithJsonSchema:
+    number = r"^\s*\d*\.?\d+([eE][-+]?\d+)?\s*"
+    return WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "pattern": rf"{number}({units})\s*$"}, {"const": 0}],
+            "examples": list(examples),
+        }
+    )
+
+
+Time = Annotated[
+    float,
+    PlainValidator(_with_unit(parse_time, "20ms")),
+    _unit_schema("ns|us|µs|ms|s|min|h", "20ms", "1.5s"),
+]
+Rate = Annotated[
+    float,
+    PlainValidator(_with_unit(parse_rate, "10mbit")),
+    _unit_schema("[kmgKMG]?[bB]it(/s)?|[kmgKMG]?bps", "10mbit", "1.5gbit"),
+]
+Ratio = Annotated[
+    float, PlainValidator(_with_unit(parse_ratio, "1%")), _unit_schema("%", "1%", "0.01%")
+]
+
+
+def _interface(text: object) -> IPv4Interface | IPv6Interface:
+    if not isinstance(text, str):
+        raise ValueError(f"{_describe(text)} is not an address; write for example '10.0.0.1/24'")
+    _, slash, _ = text.partition("/")
+    try:
+        address = ip_interface(text)
+    except ValueError:
+        raise ValueError(f"{quoted(text)} is not an address such as '10.0.0.1/24'") from None
+    if not slash:
+        example = "/24" if address.version == 4 else "/64"
+        raise ValueError(f"{quoted(text)} needs a prefix length, such as '{text}{example}'")
+    if isinstance(address, IPv6Interface) and address.scope_id:
+        raise ValueError(f"{quoted(text)} has a zone; an address in a file has none")
+    return address
+
+
+def _network(text: object) -> IPv4Network | IPv6Network:
+    if not isinstance(text, str) or "/" not in text:
+        raise ValueError(f"{_describe(text)} is not a network; write for example '10.0.0.0/24'")
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        meant = ip_interface(text).network
+    except ValueError:
+        raise ValueError(f"{quoted(text)} is not a network such as '10.0.0.0/24'") from None
+    raise ValueError(f"{quoted(text)} has bits set after the prefix; the network is '{meant}'")
+
+
+def _destination(text: object) -> IPv4Network | IPv6Network:
+    if text in ("default", "default4"):
+        return IPv4Network("0.0.0.0/0")
+    return IPv6Network("::/0") if text == "default6" else _network(text)
+
+
+def _several(one: Callable[[object], Any]) -> Callable[[object], tuple[Any, ...]]:
+    def check(value: object) -> tuple[Any, ...]:
+        items = cast("list[object]", value) if isinstance(value, list) else [value]
+        return tuple(one(item) for item in items)
+
+    return check
+
+
+def _one_or_more(schema: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [schema, {"type": "array", "items": schema}]})
+
+
+_ADDRESS: dict[str, Any] = {
+    "type": "string",
+    "pattern": r"^[0-9a-fA-F:.]+/\d+$",
+    "examples": ["10.0.0.1/24", "fd00::1/64"],
+}
+_NETWORK: dict[str, Any] = {
+    "type": "string",
+    "pattern": r"^[0-9a-fA-F:.]+/\d+$",
+    "examples": ["10.0.0.0/24", "fd00::/64"],
+}
+Addresses = Annotated[
+    tuple[IPv4Interface | IPv6Interface, ...],
+    PlainValidator(_several(_interface)),
+    _one_or_more(_ADDRESS),
+]
+
+
+def _prefixes(value: object) -> tuple[IPv4Network | IPv6Network, ...] | None:
+    return None if value is False else _several(_network)(value)
+
+
+Prefixes = Annotated[
+    tuple[IPv4Network | IPv6Network, ...] | None,
+    PlainValidator(_prefixes),
+    WithJsonSchema({"anyOf": [_NETWORK, {"type": "array", "items": _NETWORK}, {"const": False}]}),
+]
+
+
+def _pool_ipv4(value: object) -> IPv4Network | None:
+    network = None if value is False else _network(value)
+    if isinstance(network, IPv6Network):
+        raise ValueError(f"'{network}' is not an IPv4 network")
+    return network
+
+
+def _pool_ipv6(value: object) -> IPv6Network | None:
+    network = None if value is False else _network(value)
+    if isinstance(network, IPv4Network):
+        raise ValueError(f"'{network}' is not an IPv6 network")
+    return network
+
+
+_POOL = WithJsonSchema({"anyOf": [_NETWORK, {"const": False}]})
+PoolIPv4 = Annotated[IPv4Network | None, PlainValidator(_pool_ipv4), _POOL]
+PoolIPv6 = Annotated[IPv6Network | None, PlainValidator(_pool_ipv6), _POOL]
+
+
+def _mac(text: object) -> str:
+    digits = str(text).lower().split(":")
+    if len(digits) != 6 or not all(
+        len(d) == 2 and set(d) <= set("0123456789abcdef") for d in digits
+    ):
+        raise ValueError(f"{quoted(text)} is not a MAC address such as '02:00:00:00:00:01'")
+    if int(digits[0], 16) & 1:
+        raise ValueError(f"{quoted(text)} is a group address; an interface needs another")
+    if digits == ["00"] * 6:
+        raise ValueError(f"{quoted(text)} cannot be the address of an interface")
+    return ":".join(digits)
+
+
+Mac = Annotated[
+    str,
+    PlainValidator(_mac),
+    _text_schema(r"^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$", "02:00:00:00:00:01"),
+]
+Destination = Annotated[
+    IPv4Network | IPv6Network, PlainValidator(_destination), WithJsonSchema({"type": "string"})
+]
+Mtu = Annotated[int, Field(ge=MIN_MTU, le=MAX_MTU)]
+Name = Annotated[str, Field(max_length=MAX_NAME)]
+Sysctls = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"pattern": r"^net\.[A-Za-z0-9_.-]+$"},
+            "additionalProperties": {"type": ["string", "integer"]},
+        }
+    ),
+]
+
+# -- the file ----------------------------------------------------------------------------------
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Shaping(_Model):
+    """What happens to packets on a link: in both directions, or in the one it is written for."""
+
+    delay: Time | None = Field(None, description="One way; the round trip is twice as long.")
+    jitter: Time | None = Field(None, description="Spread of the delay; needs a delay.")
+    loss: Ratio | None = Field(None, description="Packets lost at random.")
+    duplicate: Ratio | None = Field(None, description="Packets delivered twice.")
+    corrupt: Ratio | None = Field(None, description="Packets with one bit flipped.")
+    reorder: Ratio | None = Field(None, description="Packets that overtake the delayed ones.")
+    rate: Rate | None = Field(None, description="Bits per second of whole frames.")
+    limit: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Queue of the link in packets; computed from rate and delay if absent."
+    )
+
+
+class LinkDefaults(Shaping):
+    """Settings of every link that does not say otherwise."""
+
+    mtu: Mtu | None = Field(None, description="Largest IP packet in bytes; 1500 if absent.")
+    offloads: bool | None = Field(
+        None, description="Leave segmentation and checksum offload on (captures then lie)."
+    )
+
+
+class End(_Model):
+    """One end of a link with its own settings."""
+
+    node: Name = Field(description="The node this end is in.")
+    interface: Annotated[str, Field(max_length=MAX_INTERFACE)] | None = Field(
+        None, description="Name of the interface; eth0, eth1 … in order if absent."
+    )
+    address: Addresses | None = Field(
+        None, description="Addresses with prefix length; given from the link's prefix if absent."
+    )
+    mac: Mac | None = Field(None, description="MAC address; made from the names if absent.")
+    mtu: Mtu | None = Field(None, description="MTU of this end alone.")
+    up: bool = Field(True, description="Whether the interface is up at the start.")
+
+
+_END: dict[str, Any] = {
+    "anyOf": [{"type": "string"}, {"$ref": "#/$defs/End"}],
+    "examples": ["h1", "h1:eth0"],
+}
+
+
+def _link_schema(schema: dict[str, Any]) -> None:
+    schema["patternProperties"] = {
+        r"^[A-Za-z0-9_.-]+ *-> *[A-Za-z0-9_.-]+$": {
+            "$ref": "#/$defs/Shaping",
+            "description": "Settings of one direction, over those of the link.",
+        }
+    }
+
+
+class LinkSettings(LinkDefaults):
+    """A link with settings; keys like `h1->r1` hold the settings of that direction alone."""
+
+    model_config = ConfigDict(json_schema_extra=_link_schema)
+
+    ends: Annotated[
+        str | list[Any],
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": _END, "minItems": 2}]}
+        ),
+    ] = Field(description="What it joins: 'h1-r1', or a list; more than two ends make a LAN.")
+    name: Name | None = Field(
+        None, description="Name of the link; 'h1-r1' after its ends if absent."
+    )
+    prefix: Prefixes = Field(
+        (), description="Its networks; from the pools if absent, false for none."
+    )
+
+
+class RouteSettings(_Model):
+    """A static route, beside or instead of the computed one."""
+
+    to: Destination = Field(description="A network, or 'default', 'default6'.")
+    via: str = Field(description="The next hop: an address or the name of a neighbour.")
+    dev: str | None = Field(None, description="The interface, where the next hop leaves a choice.")
+
+
+class NodeDefaults(_Model):
+    """Settings of nodes that do not say otherwise."""
+
+    role: Role | None = Field(
+        None,
+        strict=False,
+        description="host (the default) ends packets, router forwards them, switch joins links.",
+    )
+    sysctls: Sysctls | None = Field(None, description="Kernel settings of the node, 'net.…' only.")
+    routing: Literal["static", "none"] | None = Field(
+        None, description="'static' (the default): computed routes; 'none': only written ones."
+    )
+    routes: list[RouteSettings] | None = Field(None, description="Routes written by hand.")
+
+
+class NodeSettings(NodeDefaults):
+    """A node."""
+
+    loopback: Addresses | None = Field(None, description="Addresses of the node itself, on lo.")
+
+
+class Group(NodeDefaults):
+    """Nodes that share settings; a group may have other groups among its members."""
+
+    members: list[str] = Field(description="Names of nodes and of other groups.")
+
+
+class Addressing(_Model):
+    """Where addresses come from that are not written."""
+
+    ipv4: PoolIPv4 = Field(POOL_IPV4, description="Pool of IPv4 subnets; false for none.")
+    ipv6: PoolIPv6 = Field(POOL_IPV6, description="Pool of IPv6 subnets; false for none.")
+    allocate: Literal["auto", "name", "order"] = Field(
+        "auto",
+        description="'name': a link's subnet depends on its name alone; 'order': the n-th link "
+        "has the n-th subnet; 'auto': by name up to 200 links, then in order.",
+    )
+
+
+class Defaults(_Model):
+    """Settings for everything that does not say otherwise."""
+
+    nodes: NodeDefaults | None = Field(None, description="Settings of every node.")
+    links: LinkDefaults | None = Field(None, description="Settings of every link.")
+    addressing: Addressing | None = Field(None, description="Pools of addresses.")
+
+
+class Document(_Model):
+    """A netlab topology: nodes, the links between them, and their settings."""
+
+    name: Name | None = Field(None, description="Name of the lab; the file's name if absent.")
+    version: Literal[1] | None = Field(None, description="Version of the file format.")
+    defaults: Defaults | None = Field(None, description="Settings that entries fall back on.")
+    groups: dict[str, Group] | None = Field(None, description="Nodes with common settings.")
+    nodes: list[str] | dict[str, Role | NodeSettings | None] = Field(
+        description="The nodes: a list of names, or names with a role or settings."
+    )
+    links: (
+        list[
+            str
+            | LinkSettings
+            | Annotated[list[Any], WithJsonSchema({"type": "array", "items": _END, "minItems": 2})]
+        ]
+        | None
+    ) = Field(None, description="The links: 'h1-r1', '[h1:eth0, r1]', or a mapping with 'ends'.")
+    sysctls: Sysctls | None = Field(None, description="Kernel settings of every node.")
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of topology files, made from the models that check them."""
+    schema = TypeAdapter(Document).json_schema(by_alias=True, ref_template="#/$defs/{model}")
+    definitions = cast("dict[str, Any]", schema.pop("$defs"))
+    definitions |= TypeAdapter(End).json_schema(ref_template="#/$defs/{model}").pop("$defs", {})
+    for model in (End, Shaping):
+        definition = model.model_json_schema(ref_template="#/$defs/{model}")
+        definition.pop("$defs", None)
+        definitions.setdefault(model.__name__, definition)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "netlab topology",
+        **{key: value for key, value in schema.items() if key != "title"},
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+# -- loading -----------------------------------------------------------------------------------
+
+
+def load(path: str | Path) -> Topology:
+    """Read, check and complete a topology file.
+
+    UsageError where there is no file to read, TopologyError with every problem of its text.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a directory, not a topology file") from None
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {(error.strerror or str(error)).lower()}"
+        ) from None
+    except ValueError:
+        raise UsageError(f"{quoted(str(path))} is no file name") from None
+    return _loads(_decode(content, str(path)), str(path), path.stem)
+
+
+def loads(text: str, name: str = "topology") -> Topology:
+    """Read, check and complete the text of a topology; `name` stands for the file in messages."""
+    return _loads(text, name, Path(name).stem)
+
+
+def _decode(content: bytes, file: str) -> str:
+    problems = Problems(file)
+    if len(content) > MAX_BYTES:
+        problems.add(Mark(1, 1), f"the file is larger than {MAX_BYTES >> 20} MiB")
+    elif b"\0" in content:
+        problems.add(Mark(1, 1), "this is a binary file, not a topology")
+    problems.check()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line = before.count(b"\n") + 1
+        column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
+        problems.add(Mark(line, column), f"byte 0x{content[error.start]:02x} is not UTF-8 text")
+    problems.check()
+    raise AssertionError("unreachable")
+
+
+def _loads(text: str, file: str, stem: str) -> Topology:
+    problems = Problems(file)
+    places = Places()
+    data, found = read(text, places)
+    problems.found += found
+    if data is None:
+        if not found:
+            problems.add(Mark(1, 1), "the file is empty; a topology needs at least 'nodes'")
+        problems.check()
+    spec = _Reading(data, places, problems, file, stem).spec()
+    return complete(spec, problems)
+
+
+def _describe(value: object) -> str:
+    """Return what kind of thing a value is, in the words of someone who wrote YAML."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return f"'{str(value).lower()}'"
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return f"the text {quoted(value)}"
+    return "a list" if isinstance(value, list) else "a mapping"
+
+
+@lru_cache
+def _keys(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(field.alias or name for name, field in model.model_fields.items())
+
+
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+}
+
+Data = dict[str, Any]
+
+
+def _as_mapping(value: object) -> Data | None:
+    return cast("Data", value) if isinstance(value, dict) else None
+
+
+def _as_list(value: object) -> list[object] | None:
+    return cast("list[object]", value) if isinstance(value, list) else None
+
+
+class _Reading:
+    """One file on its way from plain data to a Spec."""
+
+    def __init__(
+        self, data: object, places: Places, problems: Problems, file: str, stem: str
+    ) -> None:
+        self.data: Data = cast("Data", data) if isinstance(data, dict) else {}
+        self.places = places
+        self.problems = problems
+        self.file = file
+        self.stem = stem
+        if not isinstance(data, dict):
+            problems.add(
+                Mark(1, 1), f"a topology is a mapping with the key 'nodes', not {_describe(data)}"
+            )
+            problems.check()
+
+    def spec(self) -> Spec:
+        known = _keys(Document)
+        for key in self.data:
+            if key not in known:
+                mark = self.places.key(self.data, key)
+                self._unknown(mark, key, "", known)
+        self._check_version()
+        defaults = self._mapping("defaults")
+        for key in defaults:
+            if key not in _keys(Defaults):
+                mark = self.places.key(defaults, key)
+                self._unknown(mark, key, " in defaults", _keys(Defaults))
+        self.link_defaults = self._model(LinkDefaults, defaults, "links", "defaults.links")
+        pools = self._pools(defaults)
+        nodes = self._nodes(defaults)
+        links = self._links()
+        return Spec(self._name(), tuple(nodes), tuple(links), pools, self.file)
+
+    # -- helpers
+
+    def _unknown(self, mark: Mark, key: str, where: str, known: Sequence[str]) -> None:
+        hint = self.problems.hint(key, known)
+        if not hint:
+            hint = f"; known are {', '.join(known)}"
+        self.problems.add(mark, f"unknown key {quoted(key)}{where}{hint}")
+
+    def _mapping(self, key: str) -> Data:
+        """Return a part of the file that must be a mapping, empty if it is absent or wrong."""
+        value = self.data.get(key)
+        mapping = _as_mapping(value)
+        if value is not None and mapping is None:
+            at = self.places.value(self.data, key)
+            self.problems.add(at, f"'{key}' must be a mapping, not {_describe(value)}")
+        return mapping or {}
+
+    def _model(self, model: type[Any], parent: Data, key: str, what: str) -> Any:
+        """Check one entry of a mapping; an empty model stands for an absent or a bad one."""
+        value = parent.get(key)
+        if value is None:
+            return model()
+        mark = self.places.value(parent, key)
+        return self._check(model, value, mark, what) or model()
+
+    def _check(self, model: type[Any], value: object, mark: Mark, what: str) -> Any:
+        """Return a model made of the data, or None after reporting every problem of it."""
+        if not isinstance(value, dict):
+            self.problems.add(mark, f"{what} must be a mapping, not {_describe(value)}")
+            return None
+        try:
+            return model(**value)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                self._report(detail, model, cast("Data", value), mark, what)
+        except TypeError:
+            # A key that is no identifier, such as one called like an argument of BaseModel.
+            self.problems.add(mark, f"{what} has a key that cannot be read")
+        return None
+
+    def _report(
+        self, detail: Mapping[str, Any], model: type[BaseModel], data: Data, mark: Mark, what: str
+    ) -> None:
+        path = tuple(detail["loc"])
+        kind, given = str(detail["type"]), detail["input"]
+        names = [part for part in path if isinstance(part, str)]
+        key = names[-1] if names else what
+        if kind == "extra_forbidden":
+            at = self.places.of(data, path, key=True)
+            for part in path[:-1]:
+                model = _inner(model, part) if isinstance(part, str) else model
+            self._unknown(at, str(path[-1]), f" in {what}", _keys(model))
+            return
+        if kind == "missing":
+            at = self.places.of(data, path[:-1]) if len(path) > 1 else mark
+            self.problems.add(at, f"{what} needs the key '{key}'")
+            return
+        at = self.places.of(data, path)
+        context = detail.get("ctx", {})
+        if kind == "value_error":
+            message = f"'{key}' of {what}: {context['error']}"
+        elif kind in _EXPECTED:
+            message = f"'{key}' of {what} must be {_EXPECTED[kind]}, not {_describe(given)}"
+        elif kind in ("enum", "literal_error"):
+            choices = str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
+            hint = self.problems.hint(str(given), choices)
+            message = (
+                f"{quoted(given)} is no {key} of {what}; use one of {', '.join(choices)}{hint}"
+            )
+        elif kind in ("greater_than_equal", "less_than_equal"):
+            bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
+            message = f"'{key}' of {what} is {given}; it must be {bound}"
+        elif kind == "string_too_long":
+            length, most = len(given), context["max_length"]
+            message = f"'{key}' of {what} is {length} characters long; at most {most} are possible"
+        else:
+            message = f"'{key}' of {what}: {str(detail['msg'])[:1].lower()}{str(detail['msg'])[1:]}"
+        self.problems.add(at, message)
+
+    # -- sections
+
+    def _name(self) -> str:
+        name = self.data.get("name")
+        if name is None:
+            kept = "".join(
+                c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in self.stem
+            )
+            return kept.lstrip("-_")[:MAX_NAME] or "lab"
+        if not isinstance(name, str):
+            message = f"'name' must be text, not {_describe(name)}"
+            self.problems.add(self.places.value(self.data, "name"), message)
+        elif wrong := bad_name(name):
+            self.problems.add(self.places.value(self.data, "name"), f"name {quoted(name)} {wrong}")
+        return str(name)
+
+    def _check_version(self) -> None:
+        version: object = self.data.get("version")
+        if version is not None and (version != VERSION or version is True):
+            self.problems.add(
+                self.places.value(self.data, "version"),
+                f"this netlab reads files of version {VERSION}, not {_describe(version)}",
+            )
+
+    def _pools(self, defaults: Data) -> Pools:
+        model: Addressing = self._model(Addressing, defaults, "addressing", "defaults.addressing")
+        return Pools(model.ipv4, model.ipv6, model.allocate)
+
+    def _sysctls(self, parent: Data | None, key: str = "sysctls") -> list[tuple[str, str, Mark]]:
+        """Return the good sysctls below a key, and report the bad ones."""
+        found: list[tuple[str, str, Mark]] = []
+        given = None if parent is None else parent.get(key)
+        if parent is None or given is None:
+            return found
+        mapping = _as_mapping(given)
+        if mapping is None:
+            if parent is self.data:  # in other places a model has said so
+                self._mapping(key)
+            return found
+        given = mapping
+        for name, value in given.items():
+            if wrong := bad_sysctl(name):
+                self.problems.add(self.places.key(given, name), f"sysctl {quoted(name)} {wrong}")
+                continue
+            mark = self.places.value(given, name)
+            if isinstance(value, bool) or not isinstance(value, str | int):
+                hint = f"; write {int(value)}" if isinstance(value, bool) else ""
+                self.problems.add(
+                    mark, f"sysctl '{name}' must be a number or text, not {_describe(value)}{hint}"
+                )
+                continue
+            text = str(value)
+            if not text or not text.isprintable() or len(text) > 1000:
+                self.problems.add(mark, f"sysctl '{name}' cannot be {quoted(text)}")
+                continue
+            found.append((name, text, mark))
+        return found
+
+    def _nodes(self, defaults: Data) -> list[NodeSpec]:
+        if "nodes" not in self.data:
+            self.problems.add(Mark(1, 1), "a topology needs the key 'nodes'")
+            return []
+        layers = [_Layer(None, self._sysctls(self.data), self.places, {})]
+        base = _as_mapping(defaults.get("nodes"))
+        model = self._model(NodeDefaults, defaults, "nodes", "defaults.nodes")
+        layers.append(_Layer(model, self._sysctls(base), self.places, base))
+        entries = list(self._node_entries())
+        names = {name for name, _, _ in entries}
+        memberships = self._groups(names)
+        common = _merge(layers)
+        nodes: list[NodeSpec] = []
+        for name, value, mark in entries:
+            mine = memberships.get(name, ())
+            if not mine and value is None:
+                nodes.append(common.node(name, mark))
+                continue
+            own = [*layers, *mine]
+            loopbacks: tuple[IPv4Interface | IPv6Interface, ...] = ()
+            if value is not None:
+                what = f"node {quoted(name)}"
+                settings = self._check(NodeSettings, value, mark, what)
+                own.append(_Layer(settings, self._sysctls(value), self.places, value))
+                if settings is not None and settings.loopback is not None:
+                    loopbacks = settings.loopback
+            nodes.append(_merge(own).node(name, mark, loopbacks))
+        return nodes
+
+    def _node_entries(self) -> Iterator[tuple[str, Data | None, Mark]]:
+        """Return name, settings and place of each node, whichever way they are written."""
+        given: object = self.data["nodes"]
+        mapping, names = _as_mapping(given), _as_list(given)
+        if mapping is not None:
+            for name, value in mapping.items():
+                yield name, self._node_settings(name, value, mapping), self.places.key(given, name)
+        elif names is not None:
+            for number, name in enumerate(names):
+                mark = self.places.value(given, number)
+                if isinstance(name, str):
+                    yield name, None, mark
+                else:
+                    hint = f"; write '{name}' in quotes" if isinstance(name, int) else ""
+                    what = f"a node in a list is a name, not {_describe(name)}{hint}"
+                    self.problems.add(mark, what)
+        else:
+            self.problems.add(
+                self.places.value(self.data, "nodes"),
+                f"'nodes' must be a list of names or a mapping, not {_describe(given)}",
+            )
+
+    def _node_settings(self, name: str, value: object, parent: Data) -> Data | None:
+        """Return the settings of a node; a role alone is a mapping with a role."""
+        mark = self.places.value(parent, name)
+        if isinstance(value, str):
+            settings: Data = {"role": value}
+            entry = (mark.file, mark.line, mark.column, mark.line, mark.column)
+            self.places.entries(settings)["role"] = entry
+            return settings
+        settings_given = _as_mapping(value)
+        if value is not None and settings_given is None:
+            what = f"node {quoted(name)} must be a role or a mapping, not {_describe(value)}"
+            self.problems.add(mark, what)
+        return settings_given
+
+    def _groups(self, nodes: set[str]) -> dict[str, list[_Layer]]:
+        """Return for each node the layers of its groups, the farthest first."""
+        groups: Data = self._mapping("groups")
+        members: dict[str, list[str]] = {}
+        layers: dict[str, _Layer] = {}
+        for name, value in groups.items():
+            what = f"group {quoted(name)}"
+            if name in nodes:
+                self.problems.add(self.places.key(groups, name), f"{what} has the name of a node")
+            model: Group | None = self._check(Group, value, self.places.value(groups, name), what)
+            if model is None:
+                members[name] = []
+                continue
+            layers[name] = _Layer(model, self._sysctls(_as_mapping(value)), self.places, value)
+            members[name] = []
+            for number, member in enumerate(model.members):
+                if member in nodes or member in groups:
+                    members[name].append(member)
+                    continue
+                mark = self.places.of(value, ("members", number))
+                hint = self.problems.hint(member, [*nodes, *groups])
+                self.problems.add(
+                    mark, f"{what} has the member {quoted(member)}: no such node or group{hint}"
+                )
+        order = self._group_order(groups, members)
+        found: dict[str, list[_Layer]] = {}
+        expanded: dict[str, set[str]] = {}
+        for name in reversed(order):  # members before those that contain them
+            expanded[name] = {m for m in members[name] if m in nodes}.union(
+                *(expanded[m] for m in members[name] if m in expanded)
+            )
+        for name in order:
+            if name in layers:
+                for node in expanded[name]:
+                    found.setdefault(node, []).append(layers[name])
+        return found
+
+    def _group_order(self, groups: Data, members: Mapping[str, list[str]]) -> list[str]:
+        """Return the groups, each after those that contain it; report loops."""
+        inside: dict[str, int] = dict.fromkeys(groups, 0)
+        for name in groups:
+            for member in members[name]:
+                if member in inside:
+                    inside[member] += 1
+        ready = [name for name in groups if inside[name] == 0]
+        order: list[str] = []
+        while ready:
+            name = ready.pop(0)
+            order.append(name)
+            for member in members[name]:
+                if member in inside:
+                    inside[member] -= 1
+                    if inside[member] == 0:
+                        ready.append(member)
+        left = [name for name in groups if name not in order]
+        while left:
+            loop = [left[0]]
+            while True:
+                after = (
+                    next(m for m in members[loop[-1]] if m in left)
+                    if any(m in left for m in members[loop[-1]])
+                    else None
+                )
+                if after is None or after in loop:
+                    break
+                loop.append(after)
+            if after is not None:
+                loop = loop[loop.index(after) :]
+                path = " contains ".join(f"'{name}'" for name in [*loop, loop[0]])
+                self.problems.add(self.places.key(groups, loop[0]), f"groups form a loop: {path}")
+            left = [name for name in left if name not in loop]
+        return order
+
+    # -- links
+
+    def _links(self) -> list[LinkSpec]:
+        value = self.data.get("links")
+        given = _as_list(value)
+        if value is not None and given is None:
+            at = self.places.value(self.data, "links")
+            self.problems.add(at, f"'links' must be a list, not {_describe(value)}")
+        self.node_names = self._names()
+        links: list[LinkSpec] = []
+        for number, value in enumerate(given or ()):
+            mark = self.places.value(given, number)
+            link = self._link(value, mark)
+            if link is not None:
+                links.append(link)
+        return links
+
+    def _names(self) -> set[str]:
+        nodes = self.data.get("nodes")
+        if isinstance(nodes, dict | list):
+            return {name for name in cast("list[object]", nodes) if isinstance(name, str)}
+        return set()
+
+    def _link(self, value: object, mark: Mark) -> LinkSpec | None:
+        if isinstance(value, str):
+            ends = self._short_ends(value, mark)
+            return None if ends is None else self._plain(ends, mark)
+        items, mapping = _as_list(value), _as_mapping(value)
+        if items is not None:
+            ends = self._ends(items)
+            return None if ends is None else self._plain(ends, mark)
+        if mapping is None:
+            self.problems.add(
+                mark, f"a link is written 'a-b', [a, b] or as a mapping, not {_describe(value)}"
+            )
+            return None
+        return self._long(mapping, mark)
+
+    def _plain(self, ends: tuple[EndSpec, ...], mark: Mark) -> LinkSpec:
+        defaults: LinkDefaults = self.link_defaults
+        return LinkSpec(
+            ends,
+            settings=_settings(defaults),
+            mtu=DEFAULT_MTU if defaults.mtu is None else defaults.mtu,
+            offloads=bool(defaults.offloads),
+            mark=mark,
+        )
+
+    def _long(self, value: Data, mark: Mark) -> LinkSpec | None:
+        label = value.get("name", value.get("ends"))
+        what = f"link {quoted(label)}" if isinstance(label, str) else "this link"
+        arrows = {key: part for key, part in value.items() if "->" in key}
+        directions: list[DirectionSpec] = []
+        for key, part in arrows.items():
+            at = self.places.key(value, key)
+            source, _, target = (text.strip() for text in key.partition("->"))
+            shaping = self._check(Shaping, part, at, f"direction {quoted(key)}")
+            if shaping is not None:
+                directions.append(DirectionSpec(source, target, _settings(shaping), at))
+        rest = value
+        if arrows:
+            rest = {key: part for key, part in value.items() if key not in arrows}
+            self.places.entries(rest).update(self.places.entries(value))
+        model: LinkSettings | None = self._check(LinkSettings, rest, mark, what)
+        if model is None:
+            return None
+        at = self.places.value(value, "ends")
+        ends = (
+            self._short_ends(model.ends, at)
+            if isinstance(model.ends, str)
+            else self._ends(value["ends"])
+        )
+        if ends is None:
+            return None
+        defaults: LinkDefaults = self.link_defaults
+        mtu = defaults.mtu if model.mtu is None else model.mtu
+        offloads = defaults.offloads if model.offloads is None else model.offloads
+        return LinkSpec(
+            ends,
+            model.name,
+            {**_settings(defaults), **_settings(model)},
+            tuple(directions),
+            model.prefix or (),
+            model.prefix is not None,
+            DEFAULT_MTU if mtu is None else mtu,
+            bool(offloads),
+            mark,
+        )
+
+    def _short_ends(self, text: str, mark: Mark) -> tuple[EndSpec, ...] | None:
+        """Split 'a-b' at the dash that leaves two known nodes."""
+        cuts = [i for i, c in enumerate(text) if c == "-"]
+        pairs = [(text[:i].strip(), text[i + 1 :].strip()) for i in cuts]
+        good = [
+            pair
+            for pair in pairs
+            if all(part.partition(":")[0] in self.node_names for part in pair)
+        ]
+        if len(good) == 1 or (len(pairs) == 1 and all(pairs[0])):
+            a, b = good[0] if good else pairs[0]
+            column = mark.column + text.index(b, len(a) + 1) if len(a) < len(text) else 0
+            second = Mark(mark.line, column, mark.file)
+            return _end(a, mark), _end(b, second)
+        if len(good) > 1:
+            self.problems.add(
+                mark, f"link {quoted(text)} can be read in more than one way; write it as [a, b]"
+            )
+            return None
+        for pair in pairs:
+            known = [part.partition(":")[0] in self.node_names for part in pair]
+            if any(known) and all(pair):
+                missing = pair[0] if known[1] else pair[1]
+                hint = self.problems.hint(missing, self.node_names)
+                self.problems.add(
+                    mark, f"link {quoted(text)}: there is no node {quoted(missing)}{hint}"
+                )
+                return None
+        message = f"link {quoted(text)} must name two nodes, such as 'h1-r1'"
+        self.problems.add(mark, message)
+        return None
+
+    def _ends(self, given: list[object]) -> tuple[EndSpec, ...] | None:
+        ends: list[EndSpec] = []
+        bad = False
+        for number, value in enumerate(given):
+            mark = self.places.value(given, number)
+            if isinstance(value, str):
+                ends.append(_end(value.strip(), mark))
+                continue
+            mapping = _as_mapping(value)
+            if mapping is None:
+                what = f"an end is a node, 'node:interface' or a mapping, not {_describe(value)}"
+                self.problems.add(mark, what)
+                bad = True
+                continue
+            model: End | None = self._check(End, mapping, mark, "this end")
+            if model is None:
+                bad = True
+                continue
+            ends.append(
+                EndSpec(
+                    model.node, model.interface, model.address, model.mac, model.mtu, model.up, mark
+                )
+            )
+        return None if bad else tuple(ends)
+
+
+def _inner(model: type[BaseModel], key: str) -> type[BaseModel]:
+    """Return the model inside a field, to name the keys that are known there."""
+    from typing import get_args
+
+    field = model.model_fields.get(key)
+    todo = [field.annotation] if field else []
+    while todo:
+        kind = todo.pop()
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+        todo += get_args(kind)
+    return model
+
+
+def _end(text: str, mark: Mark) -> EndSpec:
+    node, colon, interface = text.partition(":")
+    return EndSpec(node, interface if colon else None, mark=mark)
+
+
+def _settings(model: Shaping) -> dict[str, float]:
+    """Return the impairments that were given."""
+    found: dict[str, float] = {}
+    for name in Shaping.model_fields:
+        value = getattr(model, name)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+class _Layer:
+    """Settings of nodes from one place: the file, the defaults, a group, the node."""
+
+    def __init__(
+        self,
+        model: NodeDefaults | None,
+        sysctls: list[tuple[str, str, Mark]],
+        places: Places,
+        data: object,
+    ) -> None:
+        self.role = model.role if model else None
+        self.routing = model.routing if model else None
+        self.sysctls = sysctls
+        self.routes: list[RouteSpec] = []
+        routes = (model.routes if model else None) or []
+        for number, route in enumerate(routes):
+            try:
+                via: IPv4Address | IPv6Address | str = ip_address(route.via)
+            except ValueError:
+                via = route.via
+            mark = places.of(data, ("routes", number))
+            self.routes.append(RouteSpec(route.to, via, route.dev, mark))
+
+
+class _Merged:
+    """What layers come to: later ones win, sysctls and routes add up."""
+
+    def __init__(self) -> None:
+        self.role = Role.HOST
+        self.routing = "static"
+        self.sysctls: dict[str, str] = {}
+        self.marks: dict[str, Mark] = {}
+        self.routes: list[RouteSpec] = []
+
+    def node(
+        self,
+        name: str,
+        mark: Mark,
+        loopbacks: tuple[IPv4Interface | IPv6Interface, ...] = (),
+    ) -> NodeSpec:
+        return NodeSpec(
+            name,
+            self.role,
+            self.sysctls,
+            self.marks,
+            loopbacks,
+            tuple(self.routes),
+            self.routing == "static",
+            mark,
+        )
+
+
+def _merge(layers: Sequence[_Layer]) -> _Merged:
+    merged = _Merged()
+    for layer in layers:
+        merged.role = layer.role or merged.role
+        merged.routing = layer.routing or merged.routing
+        for key, value, mark in layer.sysctls:
+            merged.sysctls[key] = value
+            merged.marks[key] = mark
+        merged.routes += layer.routes
+    return merged

@@ -1,0 +1,63 @@
+"""Plan → a commented shell script: what `up` does, in the words of ip, tc, ethtool and sysctl.
+
+Run as root it makes the same network under /run/netns; the engine does the same by netlink, without
+a process for each line.
+"""
+
+from __future__ import annotations
+
+import shlex
+from itertools import groupby
+
+from netlab.model.topology import Topology
+from netlab.plan.operations import (
+    AddAddress,
+    AddBridge,
+    AddNetem,
+    AddNode,
+    AddRoute,
+    AddVeth,
+    OffloadsOff,
+    Operation,
+    Plan,
+    SetSysctl,
+    SetUp,
+)
+
+_TITLES: dict[type[Operation], str] = {
+    AddNode: "Nodes: a network namespace each, loopback up",
+    SetSysctl: "Kernel settings",
+    AddVeth: "Links: veth pairs, both ends born in their nodes",
+    AddBridge: "Bridges: inside switches, and in the middle of impaired links",
+    OffloadsOff: "Offloads off: a captured packet is a packet on the wire",
+    AddAddress: "Addresses",
+    SetUp: "Interfaces up",
+    AddRoute: "Routes",
+    AddNetem: "Impairments: netem where packets leave the middle of a link",
+}
+
+
+def script(plan: Plan) -> str:
+    """Return a shell script that does what the plan says, with the reason of each part."""
+    topology = plan.topology
+    lines = [
+        "#!/bin/sh",
+        f"# {topology.name}: {_count(topology)}",
+        "# Run as root; to take it away again:",
+        f'#   for n in {_nodes(plan)}; do ip netns del "$n"; done',
+        "set -e",
+    ]
+    for kind, operations in groupby(plan.operations, key=type):
+        lines += ["", f"# {_TITLES[kind]}"]
+        for operation in operations:
+            lines += [shlex.join(argv) for argv in operation.commands]
+    return "\n".join(lines) + "\n"
+
+
+def _count(topology: Topology) -> str:
+    visible = sum(not node.hidden for node in topology.nodes)
+    return f"{visible} node{'s' * (visible != 1)}, {len(topology.links)} links"
+
+
+def _nodes(plan: Plan) -> str:
+    return " ".join(op.node for op in plan.operations if isinstance(op, AddNode))
