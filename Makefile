@@ -43,7 +43,7 @@ golden: ## rewrite the golden files, then show the difference
 	@git diff --stat
 
 bench-capture: setup-test ## the summarizer beside every installable peer
-	@$(PY) benches/capture/run.py $(BENCH_ARGS)
+	@$(PY) benches/capture/bench.py --write $(BENCH_ARGS)
 
 bench-bringup: setup-test ## bring-up beside ip -batch, raw netlink, pyroute2, Mininet
 	@$(PY) benches/bringup/run.py $(BENCH_ARGS)
