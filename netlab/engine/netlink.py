@@ -96,8 +96,9 @@ def veth(
 
 
 def bridge(sequence: int, index: int, name: str) -> bytes:
-    """A bridge without spanning tree, forwarding at once."""
-    data = u32(1, 0) + u32(5, 0)  # IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE
+    """A bridge that forwards at once: no spanning tree, no multicast snooping."""
+    # IFLA_BR_STP_STATE, IFLA_BR_MCAST_SNOOPING
+    data = u32(5, 0) + attribute(23, b"\0")
     info = attribute(1, b"bridge") + attribute(2, data)
     body = _IFINFO.pack(AF_UNSPEC, 0, index, 0, 0) + attribute(3, name.encode() + b"\0")
     return message(NEWLINK, CREATE | EXCL, body + attribute(18, info), sequence)
@@ -204,3 +205,16 @@ def _qdisc(sequence: int, index: int, kind: str, options: bytes, *, replace: boo
 def delete_qdisc(sequence: int, index: int) -> bytes:
     """Take the root qdisc of an interface away: the default one comes back."""
     return message(DELQDISC, 0, _TCMSG.pack(AF_UNSPEC, index, 0, ROOT, 0), sequence)
+
+
+def probe_qdisc(sequence: int, kind: str) -> bytes:
+    """Ask for a qdisc on the loopback without options: only an unknown kind gives ENOENT."""
+    parent = 0xFFFFFFF1 if kind in ("clsact", "ingress") else ROOT
+    body = _TCMSG.pack(AF_UNSPEC, 1, 0, parent, 0) + attribute(1, kind.encode() + b"\0")
+    return message(NEWQDISC, CREATE | REPLACE, body, sequence)
+
+
+def probe_link(sequence: int, kind: str) -> bytes:
+    """Ask for an interface of a kind without its data: only an unknown kind gives EOPNOTSUPP."""
+    info = attribute(18, attribute(1, kind.encode()))
+    return message(NEWLINK, CREATE | EXCL, _IFINFO.pack(AF_UNSPEC, 0, 0, 0, 0) + info, sequence)

@@ -20,23 +20,13 @@ from types import TracebackType
 from typing import IO, Any, Literal, Self
 
 from netlab.engine.channel import Channel
+from netlab.engine.completed import Completed
+from netlab.engine.hold import Hold, Hook, Match
 from netlab.engine.supervisor import checked
 from netlab.errors import CommandError, EngineError, NotReadyError
 
 Json = dict[str, Any]
 LogFile = Callable[[str], Path]
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """A program that has ended; `status` is its exit status, or minus the signal that killed it."""
-
-    argv: tuple[str, ...]
-    status: int
-    stdout: str
-    stderr: str
-    started_ns: int
-    ended_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +254,7 @@ class RunningNode:
         self.name = name
         self._channel = channel
         self._log_file = log_file
+        self._holds = 0
 
     def __repr__(self) -> str:
         return f"<node {self.name}>"
@@ -357,6 +348,14 @@ class RunningNode:
         if ready is not None:
             running.until_ready(ready)
         return running
+
+    def hold(self, match: Match | str, *, hook: Hook = "output") -> Hold:
+        """Drop the packets that match, in a `with`, until its end or `release()`.
+
+        `match` is a `netlab.engine.hold.Match`, or an nft expression where only nft will do.
+        """
+        self._holds += 1
+        return Hold(self.run, self._holds, match, hook)
 
     def _start(
         self,

@@ -15,7 +15,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -24,7 +24,7 @@ from netlab.engine.channel import Channel, ChannelClosedError
 from netlab.engine.node import RunningNode
 from netlab.errors import EngineError, NotReadyError
 from netlab.model.topology import Topology
-from netlab.plan.operations import Plan
+from netlab.plan.operations import AddNode, Plan
 
 if TYPE_CHECKING:
     from netlab.engine.captures import Capture
@@ -48,14 +48,14 @@ class Recorder(Protocol):
 class Stage:
     """A lab that runs for the length of a block."""
 
-    def __init__(self, topology: Topology, recording: Recorder, channel: Channel) -> None:
+    def __init__(
+        self, topology: Topology, recording: Recorder, channel: Channel, nodes: Iterable[str]
+    ) -> None:
         self.topology = topology
         self.recording = recording
         self._channel = channel
         self._stack = contextlib.ExitStack()
-        self._nodes = {
-            node.name: RunningNode(node.name, channel, recording.file) for node in topology.nodes
-        }
+        self._nodes = {name: RunningNode(name, channel, recording.file) for name in nodes}
 
     def node(self, name: str) -> RunningNode:
         """Return a node by name, hidden ones too; KeyError if there is none."""
@@ -181,12 +181,11 @@ def open_stage(
         stack.pop_all()
         stack.callback(started.end)
         if plan is None:
-            from netlab.plan.build import build
-
-            plan = build(topology)
+            plan = supervisor.plan_for(started, topology)
         started.build(plan, step=step)
         started.commit(supervisor.hosts(plan))
-        stage = Stage(topology, recording, started.channel)
+        names = (found.node for found in plan.operations if isinstance(found, AddNode))
+        stage = Stage(topology, recording, started.channel, names)
         recording.event("lab-up", at_ns=stage.now_ns(), pid=os.getpid())
         with stage.scope():
             yield stage

@@ -16,7 +16,8 @@ from netlab.engine.lower import Indexes, lower
 from netlab.engine.state import Claim
 from netlab.errors import CapabilityError, EngineError, OperationError
 from netlab.machine.local import Agent, Local, Machine
-from netlab.plan.operations import AddNetem, AddVeth, Operation, Plan, SetSysctl
+from netlab.model.topology import Topology
+from netlab.plan.operations import AddNetem, AddNode, AddVeth, Operation, Plan, SetSysctl
 
 Json = dict[str, Any]
 AGENT = Path(__file__).resolve().parent.parent / "agents" / "supervisor.py"
@@ -42,15 +43,22 @@ class Supervisor:
     rootless: bool
     indexes: Indexes = field(default_factory=Indexes)
 
-    def build(self, plan: Plan, *, step: Callable[[int], None] | None = None) -> int:
+    def build(
+        self,
+        plan: Plan,
+        *,
+        step: Callable[[int], None] | None = None,
+        extra: Json | None = None,
+    ) -> int:
         """Apply a plan; returns the nanoseconds it took the supervisor.
 
-        `step` is called after each operation, and the supervisor waits until it returns.
+        `step` is called after each operation, and the supervisor waits until it returns. `extra`
+        goes into state.json.
         """
         self.channel.on_step = step
         program = lower(plan.operations, self.indexes)
         request: Json = {"do": "build", "program": program.stages, "step": step is not None}
-        request["describe"] = describe(plan, self.indexes)
+        request["describe"] = {**describe(plan, self.indexes), **(extra or {})}
         answer = checked(self.channel.request(request, blob=program.blob), plan)
         return int(answer["ns"])
 
@@ -98,6 +106,20 @@ def start(
     return Supervisor(Channel(started.stream), started, claim, userns)
 
 
+def plan_for(started: Supervisor, topology: Topology) -> Plan:
+    """Make the plan of a topology for the machine that a supervisor runs on.
+
+    The machine is asked only what the topology needs; most need nothing special.
+    """
+    from netlab.plan.build import build
+
+    if not any(link.forward or link.backward for link in topology.links):
+        return build(topology)
+    from netlab.engine.probe import quick
+
+    return build(topology, quick(started.channel))
+
+
 def describe(plan: Plan, indexes: Indexes) -> Json:
     """What state.json says of the network, so that later commands need no YAML."""
     topology = plan.topology
@@ -105,6 +127,9 @@ def describe(plan: Plan, indexes: Indexes) -> Json:
         node.name: {"role": str(node.role), "hidden": node.hidden, "interfaces": []}
         for node in topology.nodes
     }
+    for operation in plan.operations:
+        if isinstance(operation, AddNode) and operation.node not in nodes:  # in an impaired link
+            nodes[operation.node] = {"role": "wire", "hidden": True, "interfaces": []}
     for link in topology.links:
         for end, other in ((link.a, link.b), (link.b, link.a)):
             nodes[end.node]["interfaces"].append(
@@ -118,7 +143,8 @@ def describe(plan: Plan, indexes: Indexes) -> Json:
                     "link": link.name,
                 }
             )
-    return {"name": topology.name, "source": topology.source, "nodes": nodes}
+    source = os.path.abspath(topology.source) if topology.source else ""  # noqa: PTH100
+    return {"name": topology.name, "source": source, "nodes": nodes}
 
 
 def hosts(plan: Plan) -> str:
@@ -155,9 +181,8 @@ def _exception(error: Json, plan: Plan | None) -> EngineError | CapabilityError:
 def operation_error(source: str, operations: Sequence[Operation], error: Json) -> OperationError:
     """Say which operation the kernel refused, why, and which line of the file asked for it."""
     operation = operations[int(error["operation"])]
-    place = f"{source or 'topology'}:{operation.mark.line}:{operation.mark.column}: "
-    if not operation.mark.line:
-        place = ""
+    mark = operation.mark
+    place = f"{mark.file or source or 'topology'}:{mark.line}:{mark.column}: " if mark else ""
     what = explain(operation)
     number = int(error.get("errno") or 0)
     if "got" in error:

@@ -1,0 +1,172 @@
+"""`netlab up`, `down`, `status` and `inspect`: labs that stay until they are taken away."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from netlab.errors import UsageError
+
+Json = dict[str, Any]
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", metavar="NAME", help="Call the lab so, not as its file says.")
+@click.option("--rootless/--no-rootless", default=None, help="Use a user namespace (or refuse to).")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, as a script; do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the lab as JSON.")
+def up(file: Path, name: str | None, rootless: bool | None, dry_run: bool, as_json: bool) -> None:
+    """Build the network of a topology FILE and leave it running."""
+    from netlab.model.yaml import load
+
+    topology = load(file)
+    if dry_run:
+        from netlab.plan.build import build
+        from netlab.plan.script import script
+
+        click.echo(script(build(topology)), nl=False)
+        return
+    from netlab.engine import lifecycle
+
+    began = time.monotonic()
+    _check_name(name)
+    lab, fresh = lifecycle.up(topology, name=name, rootless=rootless)
+    told = lifecycle.summary(lab)
+    if as_json:
+        _print_json({**told, "fresh": fresh})
+    if fresh:
+        took = time.monotonic() - began
+        text = f"lab {lab.id} is up: {told['nodes']} nodes, {told['links']} links, {took:.2f} s"
+    else:
+        text = f"lab {lab.id} is up already; nothing changed"
+    click.echo(text, err=True)
+
+
+def _check_name(name: str | None) -> None:
+    if name is None:
+        return
+    if not name or len(name) > 64 or not all(c.isalnum() or c in "_.-" for c in name):
+        raise UsageError(
+            f"{name[:80]!r} cannot be the name of a lab",
+            hint="use at most 64 letters, digits, '-', '_' and '.'",
+        )
+    if name.startswith((".", "-")):
+        raise UsageError(f"the name of a lab cannot begin with {name[0]!r}")
+
+
+@click.command()
+@click.argument("lab", required=False, metavar="[NAME|FILE]")
+@click.option("--all", "everything", is_flag=True, help="All labs of yours that `up` left running.")
+def down(lab: str | None, everything: bool) -> None:
+    """Take a lab away: its processes, its network, all of it."""
+    from netlab.engine import lifecycle, state
+
+    running = [found for found in state.labs() if not found.state["foreground"]]
+    if lab is not None and everything:
+        raise UsageError("a lab and --all together make no sense")
+    if everything:
+        chosen = running
+    elif lab is not None:
+        chosen = _chosen(lab, state.labs())
+    else:
+        if len(running) > 1:
+            names = ", ".join(found.id for found in running)
+            raise UsageError(f"{len(running)} labs run ({names})", hint="say which, or --all")
+        chosen = running
+    if not chosen:
+        what = f"lab {lab} does not run" if lab is not None else "no lab runs"
+        click.echo(f"{what}; nothing to do", err=True)
+    for found in chosen:
+        lifecycle.down(found)
+        click.echo(f"lab {found.id} is gone", err=True)
+
+
+def _chosen(lab: str, running: list[Any]) -> list[Any]:
+    """The labs that a name or a topology file means."""
+    named = [found for found in running if found.id == lab]
+    if named:
+        return named
+    path = Path(lab)
+    if not path.exists() and path.suffix not in (".yaml", ".yml"):
+        return []
+    real = str(path.resolve())
+    same = [
+        f
+        for f in running
+        if f.state.get("source") and str(Path(f.state["source"]).resolve()) == real
+    ]
+    return [found for found in same if not found.state["foreground"]]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(as_json: bool) -> None:
+    """List the labs that run."""
+    from netlab.engine import lifecycle
+
+    found = lifecycle.status()
+    if as_json:
+        _print_json(found)
+        return
+    if not found:
+        click.echo("no lab runs", err=True)
+        return
+    rows: list[tuple[str, ...]] = [
+        ("NAME", "NODES", "LINKS", "PID", "KIND", "UP SINCE", "TOPOLOGY")
+    ]
+    for lab in found:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(lab["created_ns"] / 1e9))
+        kind = "foreground" if lab["foreground"] else "rootless" if lab["rootless"] else "root"
+        numbers = (str(lab["nodes"]), str(lab["links"]), str(lab["pid"]))
+        rows.append((lab["name"], *numbers, kind, since, lab["topology"]))
+    _table(rows)
+
+
+def _table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+@click.command()
+@click.argument("lab", required=False, metavar="[NAME]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect(lab: str | None, as_json: bool) -> None:
+    """Show nodes, interfaces and processes of a running lab."""
+    from netlab.engine import lifecycle
+
+    found = lifecycle.inspect(lab)
+    if as_json:
+        _print_json(found)
+        return
+    click.echo(f"{found['name']}: {len(found['nodes'])} nodes, process {found['pid']}")
+    rows: list[tuple[str, ...]] = [("NODE", "ROLE", "INTERFACE", "ADDRESSES", "PEER", "MAC", "MTU")]
+    for name, node in found["nodes"].items():
+        for interface in node["interfaces"] or [None]:
+            rows.append(_interface_row(name, node, interface))
+    _table(rows)
+    if found["processes"]:
+        click.echo()
+        processes: list[tuple[str, ...]] = [("NODE", "PID", "NAME", "COMMAND")]
+        for process in found["processes"]:
+            argv = " ".join(process["argv"])
+            processes.append((process["node"], str(process["pid"]), process["name"], argv))
+        _table(processes)
+
+
+def _interface_row(name: str, node: Json, interface: Json | None) -> tuple[str, ...]:
+    if interface is None:
+        return name, node["role"], "-", "-", "-", "-", "-"
+    addresses = " ".join(interface["addresses"]) or "-"
+    peer, mac, mtu = interface["peer"], interface["mac"], str(interface["mtu"])
+    return name, node["role"], interface["name"], addresses, peer, mac, mtu

@@ -1,0 +1,181 @@
+"""Labs that outlive the command that made them: up, down, status."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from netlab.engine import channel, state
+from netlab.engine.channel import ChannelClosedError
+from netlab.engine.reach import connect
+from netlab.engine.state import Lab
+from netlab.errors import EngineError, UsageError
+from netlab.model.topology import Topology
+from netlab.plan.operations import Plan
+
+Json = dict[str, Any]
+
+
+def digest(topology: Topology) -> str:
+    """A short text that two equal topologies share."""
+    return hashlib.sha256(repr(topology).encode()).hexdigest()[:16]
+
+
+def up(
+    topology: Topology,
+    *,
+    name: str | None = None,
+    rootless: bool | None = None,
+    plan: Plan | None = None,
+    step: Callable[[int], None] | None = None,
+) -> tuple[Lab, bool]:
+    """Build a lab that stays; returns it, and whether it is new (False: it ran already).
+
+    UsageError when another network runs under the name.
+    """
+    from netlab.engine import supervisor
+
+    lab = name or topology.name
+    root = state.make_root()
+    held = _claim(root / lab)
+    if isinstance(held, Lab):
+        if held.state.get("digest") == digest(topology):
+            return held, False
+        raise UsageError(
+            f"a lab called {lab!r} runs already, with another network",
+            hint=f"run `netlab down {lab}` first, or choose another name with --name",
+        )
+    with contextlib.ExitStack() as stack:
+        stack.callback(held.remove)
+        started = supervisor.start(held, lab, foreground=False, rootless=rootless)
+        stack.pop_all()
+        stack.callback(started.end)
+        if plan is None:
+            plan = supervisor.plan_for(started, topology)
+        started.build(plan, step=step, extra={"digest": digest(topology)})
+        started.commit(supervisor.hosts(plan))
+        started.channel.close()
+        started.agent.ended(5.0)
+        held.release()
+        stack.pop_all()
+    found = state.read(held.path)
+    if found is None:
+        raise EngineError(f"the lab {lab!r} ended as soon as it was up")
+    return Lab(held.path, found), True
+
+
+def _claim(path: Path, patience: float = 30.0) -> state.Claim | Lab:
+    """Claim a lab's directory, or return the lab that runs; waits for one that is being built."""
+    end = time.monotonic() + patience
+    while True:
+        held = state.claim(path)
+        if held is not None:
+            return held
+        found = state.read(path)
+        if found is not None and found["phase"] == "up":
+            return Lab(path, found)
+        if time.monotonic() > end:
+            raise EngineError(f"another command has been building {path.name!r} for {patience} s")
+        time.sleep(0.02)
+
+
+def down(lab: Lab, timeout: float = 10.0) -> None:
+    """End a lab and wait until nothing of it is left."""
+    pidfd = open_process(lab)
+    try:
+        with contextlib.suppress(OSError, ChannelClosedError):
+            connection = channel.connect(lab.path)
+            try:
+                connection.send({"do": "stop"})
+                connection.pump(timeout)
+            finally:
+                connection.close()
+        if pidfd is not None and not _ended(pidfd, timeout):
+            # It does not answer, stopped perhaps: its death takes everything with it.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            _ended(pidfd, timeout)
+    finally:
+        if pidfd is not None:
+            os.close(pidfd)
+    end = time.monotonic() + timeout
+    while state.is_alive(lab.path):
+        if time.monotonic() > end:
+            raise EngineError(f"the lab {lab.id!r} does not end; its process is {lab.pid}")
+        time.sleep(0.001)
+    state.sweep(lab.path)
+
+
+def open_process(lab: Lab) -> int | None:
+    """A descriptor of the lab's supervisor, sure to be that process; None when it is gone."""
+    try:
+        pidfd = os.pidfd_open(lab.pid)
+    except ProcessLookupError:
+        return None
+    if _start_time(lab.pid) != lab.state["start"] or _boot() != lab.state["boot"]:
+        os.close(pidfd)
+        return None
+    return pidfd
+
+
+def _ended(pidfd: int, timeout: float) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(timeout * 1000))
+
+
+def _start_time(pid: int) -> int | None:
+    """Field 22 of /proc/PID/stat: clock ticks since boot."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except OSError:
+        return None
+
+
+def _boot() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as file:  # noqa: PTH123
+        return file.read().strip()
+
+
+def status() -> list[Json]:
+    """What `netlab status` lists, one mapping per lab."""
+    return [summary(lab) for lab in state.labs()]
+
+
+def summary(lab: Lab) -> Json:
+    """A lab in a few words and numbers."""
+    nodes = [node for node in lab.nodes.values() if not node["hidden"]]
+    ends = sum(len(node["interfaces"]) for node in lab.nodes.values())
+    return {
+        "name": lab.id,
+        "phase": lab.state["phase"],
+        "topology": lab.state.get("source", ""),
+        "nodes": len(nodes),
+        "links": ends // 2,
+        "foreground": lab.state["foreground"],
+        "rootless": lab.state["rootless"],
+        "pid": lab.pid,
+        "created_ns": lab.state["created_ns"],
+    }
+
+
+def inspect(name: str | None) -> Json:
+    """Everything known of a lab that runs: its nodes and interfaces, and its processes now."""
+    lab, connection = connect(name)
+    try:
+        live = connection.request({"do": "state"}, timeout=10)
+    finally:
+        connection.close()
+    nodes = {
+        node: {**found, "namespace": lab.state["inodes"].get(node)}
+        for node, found in lab.nodes.items()
+    }
+    return {**summary(lab), "nodes": nodes, "processes": live["processes"], "ended": live["ended"]}
