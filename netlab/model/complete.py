@@ -538,12 +538,9 @@ class _Completion:
             for node in self.nodes.values()
             if node.role is not Role.SWITCH
         }
-        routes: dict[str, list[Route]] = {}
-        for version, bits in ((4, 32), (6, 128)):
-            subnets = self._subnets(segments, version)
-            for name, computed in static_routes(subnets, forwards, bits).items():
-                if self.nodes[name].computed:
-                    routes.setdefault(name, []).extend(computed)
+        families = {32: self._subnets(segments, 4), 128: self._subnets(segments, 6)}
+        computed = static_routes(families, forwards)
+        routes = {name: mine for name, mine in computed.items() if self.nodes[name].computed}
         for node in self.nodes.values():
             if node.routes:
                 given = self._given_routes(node, segments)

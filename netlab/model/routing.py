@@ -61,42 +61,50 @@ _Hop = tuple[str, int]  # interface, address of the neighbour
 
 
 def static_routes(
-    subnets: Sequence[Subnet], forwards: Mapping[str, bool], bits: int, root: str | None = None
+    families: Mapping[int, Sequence[Subnet]],
+    forwards: Mapping[str, bool],
+    root: str | None = None,
 ) -> dict[str, list[Route]]:
-    """Return the routes of every node that needs some, for one family of `bits` bits.
+    """Return the routes of every node that needs some.
 
-    `forwards` says of each node whether it is a router. Subnets do not overlap. A `root`
-    replaces the one that would be chosen.
+    `families` are the subnets for each number of bits of an address (32, 128), none overlapping
+    another of its family; `forwards` says of each node whether it is a router. A `root` replaces
+    the one that would be chosen.
     """
-    return _Routing(subnets, forwards, bits, root).routes
+    routes: dict[str, list[Route]] = {}
+    known: dict[tuple[tuple[str, ...], ...], _Tables] = {}
+    for bits, subnets in families.items():
+        graph = _Graph(subnets, forwards, bits)
+        # Both families usually have the same shape, and then the same paths.
+        shape = tuple(tuple(m.node for m in subnet.members) for subnet in graph.table.subnets)
+        tables = known.get(shape)
+        if tables is None:
+            tables = known[shape] = _Paths(graph, root).tables
+        for name, (default, others) in tables.items():
+            found = graph.emit(name, default, others)
+            if found:
+                routes.setdefault(name, []).extend(found)
+    return routes
 
 
-class _Routing:
-    def __init__(
-        self, subnets: Sequence[Subnet], forwards: Mapping[str, bool], bits: int, root: str | None
-    ) -> None:
+# For each node its default next hop, and sets of destinations with another one.
+_Tables = dict[str, tuple[str | None, dict[str, int]]]
+
+
+class _Graph:
+    """Who can reach whom in one family, and how routes are written there."""
+
+    def __init__(self, subnets: Sequence[Subnet], forwards: Mapping[str, bool], bits: int) -> None:
         self.bits = bits
         self.table = _Destinations(sorted(subnets, key=lambda n: n.first), bits)
-        self.routes: dict[str, list[Route]] = {}
-        self.wanted_root = root
         self.own: dict[str, int] = {}
         self.hops: dict[str, dict[str, _Hop]] = {name: {} for name, yes in forwards.items() if yes}
         self.gateways: dict[str, dict[str, _Hop]] = {}
         self._networks: dict[tuple[int, int], IPv4Network | IPv6Network] = {}
         self._addresses: dict[int, IPv4Address | IPv6Address] = {}
-
         index = {id(subnet): bit for bit, subnet in enumerate(self.table.subnets)}
         for subnet in subnets:
             self._join(subnet, 1 << index[id(subnet)], forwards)
-
-        self.parent: dict[str, str] = {}
-        self.children: dict[str, list[str]] = {}
-        self.towards_root: dict[str, str | None] = {}
-        self.distance: dict[str, int] = {}
-        core = self._peel()
-        self._route_core(core)
-        self._route_peeled()
-        self._route_hosts()
 
     def _join(self, subnet: Subnet, bit: int, forwards: Mapping[str, bool]) -> None:
         """Note who can reach whom through a subnet; the first common subnet is used."""
@@ -115,6 +123,55 @@ class _Routing:
             for router in routers:
                 if router.node != member.node and router.node not in hops:
                     hops[router.node] = (member.dev, router.address)
+
+    def emit(self, name: str, default: str | None, tables: Mapping[str, int]) -> list[Route]:
+        """Return the routes of a node: the default first, then the rest by address."""
+        hops = self.hops.get(name) or self.gateways.get(name, {})
+        routes: list[Route] = []
+        if default is not None:
+            routes.append(self._route(0, 0, hops[default]))
+        own = self.own.get(name, 0)
+        wanted = {hop: mask & ~own for hop, mask in tables.items() if hop != default}
+        wanted = {hop: mask for hop, mask in wanted.items() if mask}
+        if wanted:
+            found: list[tuple[int, int, str]] = []
+            for hop, mask in wanted.items():
+                found += [(first, length, hop) for first, length in self.table.exact(mask)]
+            if len(found) > SMALL_TABLE:
+                found = []
+                for hop, mask in wanted.items():
+                    found += [(first, n, hop) for first, n in self.table.covered(mask, own)]
+            found.sort()
+            routes += [self._route(first, length, hops[hop]) for first, length, hop in found]
+        return routes
+
+    def _route(self, first: int, prefixlen: int, hop: _Hop) -> Route:
+        network = self._networks.get((first, prefixlen))
+        if network is None:
+            make = IPv4Network if self.bits == 32 else IPv6Network
+            network = self._networks[first, prefixlen] = make((first, prefixlen))
+        dev, address = hop
+        via = self._addresses.get(address)
+        if via is None:
+            via = IPv4Address(address) if self.bits == 32 else IPv6Address(address)
+            self._addresses[address] = via
+        return Route(network, via, dev)
+
+
+class _Paths:
+    """The next hop of every node to every destination, as sets."""
+
+    def __init__(self, graph: _Graph, root: str | None) -> None:
+        self.wanted_root = root
+        self.own, self.hops, self.gateways = graph.own, graph.hops, graph.gateways
+        self.count = len(graph.table.subnets)
+        self.tables: _Tables = {}
+        self.parent: dict[str, str] = {}
+        self.children: dict[str, list[str]] = {}
+        self.distance: dict[str, int] = {}
+        self._route_core(self._peel())
+        self._route_peeled()
+        self._route_hosts()
 
     def _peel(self) -> list[str]:
         """Take off routers with one neighbour until none is left; return the rest, by name.
@@ -143,69 +200,49 @@ class _Routing:
         return sorted(name for name in self.hops if name not in self.parent)
 
     def _route_core(self, core: list[str]) -> None:
-        neighbours = {
-            name: sorted(n for n in self.hops[name] if n not in self.parent) for name in core
-        }
-        via: dict[str, dict[str, int]] = {name: {} for name in core}
-        reached = {name: self.behind.get(name, 0) for name in core}
-        fresh = dict(reached)
-        rounds = dict.fromkeys(core, 0)
-        count = 0
-        while fresh:
-            count += 1
-            gained: dict[str, int] = {}
-            for name in core:
-                known = seen = reached[name]
-                for neighbour in neighbours[name]:
-                    news = fresh.get(neighbour, 0) & ~seen
-                    if news:
-                        seen |= news
-                        table = via[name]
-                        table[neighbour] = table.get(neighbour, 0) | news
-                if seen != known:
-                    reached[name] = seen
-                    gained[name] = seen & ~known
-                    rounds[name] = count
-            fresh = gained
-
-        remaining = set(core)
-        for name in sorted(core, key=lambda n: (n != self.wanted_root, rounds[n], n)):
-            if name not in remaining:
-                continue
-            self._spread_default(name, neighbours, remaining)  # name is the root of its component
-        for name in core:
-            tables = via[name]
+        index = {name: i for i, name in enumerate(core)}
+        neighbours = [sorted(index[n] for n in self.hops[name] if n in index) for name in core]
+        reached = [self.behind.get(name, 0) for name in core]
+        via, rounds = _flood(neighbours, reached)
+        towards: dict[int, int | None] = {}
+        pinned = self.wanted_root
+        for i in sorted(range(len(core)), key=lambda i: (core[i] != pinned, rounds[i], core[i])):
+            if i not in towards:
+                self._spread_default(i, core, neighbours, towards)  # the root of its component
+        for i, name in enumerate(core):
+            tables = {core[n]: mask for n, mask in zip(neighbours[i], via[i], strict=True)}
             for child in self.children.get(name, ()):
                 tables[child] = self.behind.get(child, 0)
-            self._emit(name, self.hops[name], self.towards_root[name], tables)
+            up = towards[i]
+            self.tables[name] = (None if up is None else core[up], tables)
 
     def _spread_default(
-        self, root: str, neighbours: Mapping[str, list[str]], remaining: set[str]
+        self,
+        root: int,
+        core: list[str],
+        neighbours: list[list[int]],
+        towards: dict[int, int | None],
     ) -> None:
         """Point every router of a component towards its root, nearest first."""
-        self.towards_root[root] = None
-        self.distance[root] = 0
-        remaining.discard(root)
+        towards[root] = None
+        self.distance[core[root]] = 0
         layer = [root]
         while layer:
-            offers: dict[str, str] = {}
-            for name in sorted(layer):
-                for neighbour in neighbours[name]:
-                    if neighbour in remaining:
-                        offers.setdefault(neighbour, name)
-            for name, towards in offers.items():
-                self.towards_root[name] = towards
-                self.distance[name] = self.distance[towards] + 1
-                remaining.discard(name)
-            layer = list(offers)
+            following: list[int] = []
+            for i in sorted(layer):
+                for neighbour in neighbours[i]:
+                    if neighbour not in towards:
+                        towards[neighbour] = i
+                        self.distance[core[neighbour]] = self.distance[core[i]] + 1
+                        following.append(neighbour)
+            layer = following
 
     def _route_peeled(self) -> None:
         for name in reversed(self.parent):
             above = self.parent[name]
             self.distance[name] = self.distance[above] + 1
-            self.towards_root[name] = above
             tables = {child: self.behind.get(child, 0) for child in self.children.get(name, ())}
-            self._emit(name, self.hops[name], above, tables)
+            self.tables[name] = (above, tables)
 
     def _route_hosts(self) -> None:
         cache: dict[str, list[int]] = {}
@@ -217,7 +254,7 @@ class _Routing:
                 others = sorted(router for router in hops if router != default)
                 measured = [(r, cache.get(r) or self._distances(r, cache)) for r in others]
                 usual = cache.get(default) or self._distances(default, cache)
-                for bit in range(len(self.table.subnets)):
+                for bit in range(self.count):
                     if mine >> bit & 1:
                         continue
                     best, nearest = default, usual[bit]
@@ -226,11 +263,11 @@ class _Routing:
                             best, nearest = router, distances[bit]
                     if best != default:
                         tables[best] = tables.get(best, 0) | 1 << bit
-            self._emit(name, hops, default, tables)
+            self.tables[name] = (default, tables)
 
     def _distances(self, start: str, cache: dict[str, list[int]]) -> list[int]:
         """Return the hops from a router to each destination, -1 where there is no way."""
-        found = [-1] * len(self.table.subnets)
+        found = [-1] * self.count
         seen = {start}
         layer, hops = [start], 0
         while layer:
@@ -247,40 +284,48 @@ class _Routing:
         cache[start] = found
         return found
 
-    def _emit(
-        self, name: str, hops: Mapping[str, _Hop], default: str | None, tables: Mapping[str, int]
-    ) -> None:
-        """Write the routes of a node: the default first, then the rest by address."""
-        routes: list[Route] = []
-        if default is not None:
-            routes.append(self._route(0, 0, hops[default]))
-        own = self.own.get(name, 0)
-        wanted = {hop: mask & ~own for hop, mask in tables.items() if hop != default}
-        wanted = {hop: mask for hop, mask in wanted.items() if mask}
-        if wanted:
-            found: list[tuple[int, int, str]] = []
-            for hop, mask in wanted.items():
-                found += [(first, length, hop) for first, length in self.table.exact(mask)]
-            if len(found) > SMALL_TABLE:
-                found = []
-                for hop, mask in wanted.items():
-                    found += [(first, n, hop) for first, n in self.table.covered(mask, own)]
-            found.sort()
-            routes += [self._route(first, length, hops[hop]) for first, length, hop in found]
-        if routes:
-            self.routes[name] = routes
 
-    def _route(self, first: int, prefixlen: int, hop: _Hop) -> Route:
-        network = self._networks.get((first, prefixlen))
-        if network is None:
-            make = IPv4Network if self.bits == 32 else IPv6Network
-            network = self._networks[first, prefixlen] = make((first, prefixlen))
-        dev, address = hop
-        via = self._addresses.get(address)
-        if via is None:
-            via = IPv4Address(address) if self.bits == 32 else IPv6Address(address)
-            self._addresses[address] = via
-        return Route(network, via, dev)
+def _flood(neighbours: list[list[int]], start: list[int]) -> tuple[list[list[int]], list[int]]:
+    """Spread the set of each vertex over a graph, one hop in each round.
+
+    Return for each vertex what it first heard from each of its neighbours (the first in order
+    where several bring the same in the same round), and the round in which it last heard news.
+    """
+    reached = list(start)
+    via = [[0] * len(mine) for mine in neighbours]
+    rounds = [0] * len(neighbours)
+    everything = 0
+    for mask in start:
+        everything |= mask
+    fresh = list(start)
+    active = [i for i, mine in enumerate(neighbours) if mine]
+    count = 0
+    while active:
+        count += 1
+        gained = [0] * len(fresh)
+        still: list[int] = []
+        for i in active:
+            known = seen = reached[i]
+            missing = ~known
+            table = via[i]
+            for position, neighbour in enumerate(neighbours[i]):
+                news = fresh[neighbour] & missing
+                if news:
+                    table[position] |= news
+                    seen |= news
+                    missing = ~seen
+            if seen != known:
+                gained[i] = seen ^ known
+                reached[i] = seen
+                rounds[i] = count
+                if seen == everything:
+                    continue  # it has heard of all there is
+            still.append(i)
+        if not any(gained):
+            break  # the rest is out of reach
+        fresh = gained
+        active = still
+    return via, rounds
 
 
 def _bits(mask: int) -> Iterator[int]:

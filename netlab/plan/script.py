@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from itertools import groupby
+from typing import Any
 
 from netlab.model.topology import Topology
 from netlab.plan.operations import (
@@ -61,3 +62,20 @@ def _count(topology: Topology) -> str:
 
 def _nodes(plan: Plan) -> str:
     return " ".join(op.node for op in plan.operations if isinstance(op, AddNode))
+
+
+def as_data(plan: Plan) -> dict[str, Any]:
+    """Return the plan as plain data for JSON: operations, their place in the file, commands."""
+    return {
+        "topology": plan.topology.name,
+        "source": plan.topology.source,
+        "operations": [
+            {
+                "operation": type(operation).__name__,
+                "line": operation.mark.line,
+                "column": operation.mark.column,
+                "commands": [list(argv) for argv in operation.commands],
+            }
+            for operation in plan.operations
+        ],
+    }

@@ -1,0 +1,413 @@
+"""A topology as a picture: mermaid and dot for other programs, SVG of our own.
+
+The SVG's layout needs no other program. Up to `STRESS_UP_TO` nodes it minimises *stress*: the
+distance of two nodes on paper should be proportional to their distance in hops (Gansner, Koren and
+North, "Graph drawing by stress majorization", 2004), which draws chains straight, rings round and
+grids square. Larger networks are drawn as a tree in rings around their middle. Nothing is random,
+and coordinates are whole pixels, so the same topology gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from math import atan2, cos, hypot, pi, sin
+
+from netlab.model.impairment import Impairment
+from netlab.model.topology import Interface, Link, Node, Role, Topology
+from netlab.units import format_rate, format_ratio, format_time
+
+STRESS_UP_TO = 120
+ADDRESSES_UP_TO = 40  # nodes; beyond, addresses would cover the picture
+HOP = 210  # pixels between neighbours
+FONT = "font-family='system-ui, sans-serif'"
+
+
+def impairment_label(forward: Impairment, backward: Impairment) -> list[str]:
+    """Return a link's impairments as short lines, one if both directions are alike."""
+    if forward == backward:
+        return [text] if (text := _words(forward)) else []
+    lines = [("→ ", _words(forward)), ("← ", _words(backward))]
+    return [f"{arrow}{text or 'unimpaired'}" for arrow, text in lines]
+
+
+def _words(impairment: Impairment) -> str:
+    words: list[str] = []
+    if impairment.delay:
+        words.append(format_time(impairment.delay))
+    if impairment.jitter:
+        words[-1:] = [f"{words[-1]} ±{format_time(impairment.jitter)}"]
+    if impairment.rate:
+        words.append(format_rate(impairment.rate))
+    for name in ("loss", "duplicate", "corrupt", "reorder"):
+        if ratio := getattr(impairment, name):
+            words.append(f"{name} {format_ratio(ratio)}")
+    if impairment.limit:
+        words.append(f"queue {impairment.limit}")
+    return " ".join(words)
+
+
+# -- other programs ----------------------------------------------------------------------------
+
+
+def mermaid(topology: Topology) -> str:
+    """Return the topology as a mermaid flowchart."""
+    shapes = {Role.ROUTER: ("((", "))"), Role.SWITCH: ("[/", "/]")}
+    ids = {node.name: f"n{number}" for number, node in enumerate(topology.nodes)}
+    lines = ["graph LR"]
+    for node in topology.nodes:
+        left, right = shapes.get(node.role, ("[", "]"))
+        lines.append(f'  {ids[node.name]}{left}"{_title(node)}"{right}')
+    for link in topology.links:
+        words = [*impairment_label(link.forward, link.backward)]
+        network = link.a.addresses[:1] or link.b.addresses[:1]
+        words = [*(str(a.network) for a in network), *words]
+        label = f'|"{"<br/>".join(words)}"|' if words else ""
+        lines.append(f"  {ids[link.a.node]} ---{label} {ids[link.b.node]}")
+    return "\n".join(lines) + "\n"
+
+
+def dot(topology: Topology) -> str:
+    """Return the topology as a graph for Graphviz's dot or neato."""
+    shapes = {Role.ROUTER: "circle", Role.SWITCH: "diamond"}
+    lines = [f"graph {_quote(topology.name)} {{", '  node [shape=box, fontname="sans-serif"];']
+    lines.append('  edge [fontname="sans-serif", fontsize=9];')
+    for node in topology.nodes:
+        shape = shapes.get(node.role)
+        options = [f"label={_quote(_title(node))}"] + ([f"shape={shape}"] if shape else [])
+        lines.append(f"  {_quote(node.name)} [{', '.join(options)}];")
+    for link in topology.links:
+        options = [
+            f"taillabel={_quote(_end_label(link.a))}",
+            f"headlabel={_quote(_end_label(link.b))}",
+        ]
+        if words := impairment_label(link.forward, link.backward):
+            options.append(f"label={_quote(chr(10).join(words))}")
+        ends = f"{_quote(link.a.node)} -- {_quote(link.b.node)}"
+        lines.append(f"  {ends} [{', '.join(options)}];")
+    return "\n".join(lines) + "\n}\n"
+
+
+def _quote(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def _title(node: Node) -> str:
+    return node.name.removesuffix(".lan") if node.hidden else node.name
+
+
+def _end_label(end: Interface) -> str:
+    return "\n".join([end.name, *(str(address) for address in end.addresses)])
+
+
+# -- layout ------------------------------------------------------------------------------------
+
+_Point = tuple[float, float]
+
+
+def layout(topology: Topology) -> dict[str, tuple[int, int]]:
+    """Return a place in whole pixels for every node, the leftmost and topmost at 0."""
+    names = [node.name for node in topology.nodes]
+    index = {name: number for number, name in enumerate(names)}
+    neighbours: list[list[int]] = [[] for _ in names]
+    for link in topology.links:
+        a, b = index[link.a.node], index[link.b.node]
+        if b not in neighbours[a]:
+            neighbours[a].append(b)
+            neighbours[b].append(a)
+    placed: dict[int, _Point] = {}
+    right = 0.0
+    for part in _components(neighbours):
+        points = _turn(_place(part, neighbours))
+        left = min(x for x, _ in points.values())
+        for i, (x, y) in points.items():
+            placed[i] = (x - left + right, y)
+        right = max(x for i, (x, _) in placed.items() if i in points) + 1.0
+    if not placed:
+        return {}
+    top = min(y for _, y in placed.values())
+    return {
+        names[i]: (round(x * HOP), round((y - top) * HOP)) for i, (x, y) in sorted(placed.items())
+    }
+
+
+def _components(neighbours: Sequence[Sequence[int]]) -> list[list[int]]:
+    seen: set[int] = set()
+    parts: list[list[int]] = []
+    for start in range(len(neighbours)):
+        if start in seen:
+            continue
+        part = [start]
+        seen.add(start)
+        for i in part:
+            for j in neighbours[i]:
+                if j not in seen:
+                    seen.add(j)
+                    part.append(j)
+        parts.append(part)
+    return parts
+
+
+def _hops(start: int, neighbours: Sequence[Sequence[int]]) -> dict[int, int]:
+    found = {start: 0}
+    queue = [start]
+    for i in queue:
+        for j in neighbours[i]:
+            if j not in found:
+                found[j] = found[i] + 1
+                queue.append(j)
+    return found
+
+
+def _place(part: list[int], neighbours: Sequence[Sequence[int]]) -> dict[int, _Point]:
+    rings = _rings(part, neighbours)
+    if len(part) > STRESS_UP_TO or len(part) < 3:
+        return rings
+    hops = {i: _hops(i, neighbours) for i in part}
+    return _relax(rings, hops)
+
+
+def _rings(part: list[int], neighbours: Sequence[Sequence[int]]) -> dict[int, _Point]:
+    """Draw a spanning tree around its middle, each branch as wide as it has leaves."""
+    far = _last(_hops(part[0], neighbours))
+    hops = _hops(far, neighbours)
+    other = _last(hops)
+    middle = next(
+        i
+        for i in part
+        if hops[i] == hops[other] // 2 and _hops(i, neighbours)[other] == -(-hops[other] // 2)
+    )
+    children: dict[int, list[int]] = {i: [] for i in part}
+    order = [middle]
+    seen = {middle}
+    for i in order:
+        for j in neighbours[i]:
+            if j not in seen:
+                seen.add(j)
+                children[i].append(j)
+                order.append(j)
+    leaves: dict[int, int] = {}
+    for i in reversed(order):
+        leaves[i] = sum(leaves[j] for j in children[i]) or 1
+    points: dict[int, _Point] = {middle: (0.0, 0.0)}
+    todo: list[tuple[int, float, float, int]] = [(middle, 0.0, 2 * pi, 0)]
+    # A ring must be long enough for what stands on it.
+    depth = _hops(middle, neighbours)
+    counts: dict[int, int] = {}
+    for i in part:
+        counts[depth[i]] = counts.get(depth[i], 0) + 1
+    radius = {0: 0.0}
+    for ring in range(1, max(counts) + 1):
+        radius[ring] = max(radius[ring - 1] + 1.0, counts[ring] * 0.55 / (2 * pi))
+    while todo:
+        i, start, width, ring = todo.pop()
+        at = start
+        for j in children[i]:
+            share = width * leaves[j] / leaves[i]
+            angle = at + share / 2
+            points[j] = (radius[ring + 1] * cos(angle), radius[ring + 1] * sin(angle))
+            todo.append((j, at, share, ring + 1))
+            at += share
+    return points
+
+
+def _last(hops: Mapping[int, int]) -> int:
+    most = max(hops.values())
+    return min(i for i, distance in hops.items() if distance == most)
+
+
+def _relax(points: dict[int, _Point], hops: Mapping[int, Mapping[int, int]]) -> dict[int, _Point]:
+    """Move each node to the weighted mean of where the others would have it, until they rest."""
+    names = sorted(points)
+    for _ in range(max(30, min(300, 600_000 // len(names) ** 2))):
+        moved = 0.0
+        for i in names:
+            xi, yi = points[i]
+            x = y = weights = 0.0
+            for j in names:
+                if j == i:
+                    continue
+                xj, yj = points[j]
+                wanted = hops[i][j]
+                weight = 1.0 / (wanted * wanted)
+                apart = hypot(xi - xj, yi - yj) or 1e-9
+                x += weight * (xj + wanted * (xi - xj) / apart)
+                y += weight * (yj + wanted * (yi - yj) / apart)
+                weights += weight
+            points[i] = (x / weights, y / weights)
+            moved = max(moved, abs(points[i][0] - xi), abs(points[i][1] - yi))
+        if moved < 1e-4:
+            break
+    return points
+
+
+def _turn(points: dict[int, _Point]) -> dict[int, _Point]:
+    """Lay the long side flat, the first node to the left and, of the rest, the second one up."""
+    if len(points) == 1:
+        return dict.fromkeys(points, (0.0, 0.0))
+    n = len(points)
+    cx = sum(x for x, _ in points.values()) / n
+    cy = sum(y for _, y in points.values()) / n
+    sxx = sum((x - cx) ** 2 for x, _ in points.values())
+    syy = sum((y - cy) ** 2 for _, y in points.values())
+    sxy = sum((x - cx) * (y - cy) for x, y in points.values())
+    angle = -atan2(2 * sxy, sxx - syy) / 2
+    c, s = cos(angle), sin(angle)
+    turned = {
+        i: ((x - cx) * c - (y - cy) * s, (x - cx) * s + (y - cy) * c)
+        for i, (x, y) in points.items()
+    }
+    order = sorted(turned)
+    if turned[order[0]][0] > 1e-6:
+        turned = {i: (-x, y) for i, (x, y) in turned.items()}
+    first = next((i for i in order if abs(turned[i][1]) > 1e-3), None)
+    if first is not None and turned[first][1] > 0:
+        turned = {i: (x, -y) for i, (x, y) in turned.items()}
+    return turned
+
+
+# -- SVG ---------------------------------------------------------------------------------------
+
+_STYLE = """\
+text { font: 13px system-ui, 'DejaVu Sans', sans-serif; fill: #1d2733; }
+.end { font-size: 10.5px; fill: #55606d; }
+.word { font-size: 11px; fill: #9a3412; font-weight: 600; }
+.halo { paint-order: stroke; stroke: #fff; stroke-width: 4px; stroke-linejoin: round; }
+.link { stroke: #8a96a3; stroke-width: 2; fill: none; }
+.impaired { stroke: #c2410c; }
+.host { fill: #e8f1fb; stroke: #3b6ea5; stroke-width: 1.6; }
+.router { fill: #eaf6ec; stroke: #3c8a4c; stroke-width: 1.6; }
+.switch { fill: #f2ecf9; stroke: #7a54a8; stroke-width: 1.6; }
+.name { text-anchor: middle; dominant-baseline: central; font-weight: 600; }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+def svg(topology: Topology) -> str:
+    """Return the topology as a self-contained SVG picture."""
+    points = layout(topology)
+    margin_x, margin_y = 90, 70
+    width = max((x for x, _ in points.values()), default=0) + 2 * margin_x
+    height = max((y for _, y in points.values()), default=0) + 2 * margin_y
+    boxes = {
+        node.name: _box(node, points[node.name], margin_x, margin_y) for node in topology.nodes
+    }
+    roles = {node.name: node for node in topology.nodes}
+    count = sum(not node.hidden for node in topology.nodes)
+    parts = [
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' "
+        f"viewBox='0 0 {width} {height}' role='img'>",
+        f"<title>{escape(topology.name)}</title>",
+        f"<desc>A network of {count} nodes: {escape(_description(topology))}</desc>",
+        f"<style>{_STYLE}</style>",
+        f"<rect width='{width}' height='{height}' fill='#fff'/>",
+    ]
+    seen: dict[frozenset[str], int] = {}
+    labels: list[str] = []
+    for link in topology.links:
+        pair = frozenset((link.a.node, link.b.node))
+        number = seen[pair] = seen.get(pair, -1) + 1
+        shape, words = _draw_link(link, boxes, roles, number, len(topology.nodes))
+        parts.append(shape)
+        labels += words
+    parts += [_draw_node(node, boxes[node.name]) for node in topology.nodes]
+    return "\n".join([*parts, *labels, "</svg>"]) + "\n"
+
+
+def _description(topology: Topology) -> str:
+    return ", ".join(f"{link.a.node} to {link.b.node}" for link in topology.links[:50])
+
+
+def _box(node: Node, point: tuple[int, int], margin_x: int, margin_y: int) -> _Box:
+    width = max(56, 9 * len(_title(node)) + 20)
+    return _Box(point[0] + margin_x, point[1] + margin_y, width, 34)
+
+
+def _draw_node(node: Node, box: _Box) -> str:
+    title = escape(_title(node))
+    x, y, w, h = box.x - box.width // 2, box.y - box.height // 2, box.width, box.height
+    radius = {Role.HOST: 5, Role.SWITCH: 0}.get(node.role, h // 2)
+    shape = f"<rect class='{node.role}' x='{x}' y='{y}' width='{w}' height='{h}' rx='{radius}'/>"
+    name = f"<text class='name' x='{box.x}' y='{box.y}'>{title}</text>"
+    addresses = ", ".join(str(address) for address in node.loopbacks)
+    tip = f"<title>{title}: {node.role}{' ' + escape(addresses) if addresses else ''}</title>"
+    return f"<g>{tip}{shape}{name}</g>"
+
+
+def _draw_link(
+    link: Link, boxes: Mapping[str, _Box], nodes: Mapping[str, Node], number: int, size: int
+) -> tuple[str, list[str]]:
+    """Return the line of a link and the texts that belong on top of everything."""
+    a, b = boxes[link.a.node], boxes[link.b.node]
+    length = hypot(b.x - a.x, b.y - a.y) or 1.0
+    ux, uy = (b.x - a.x) / length, (b.y - a.y) / length
+    # Parallel links bend away from each other, alternately to both sides.
+    bend = (number + 1) // 2 * 46 * (1 if number % 2 else -1)
+    mx, my = (a.x + b.x) / 2 - uy * bend * 2, (a.y + b.y) / 2 + ux * bend * 2
+    impaired = link.forward or link.backward
+    style = "link impaired" if impaired else "link"
+    path = f"<path class='{style}' d='M{a.x} {a.y} Q{round(mx)} {round(my)} {b.x} {b.y}'/>"
+    if not bend:
+        path = f"<path class='{style}' d='M{a.x} {a.y} L{b.x} {b.y}'/>"
+    texts: list[str] = []
+    if size <= ADDRESSES_UP_TO:
+        for end, box, sign in ((link.a, a, 1.0), (link.b, b, -1.0)):
+            if nodes[end.node].hidden:
+                continue
+            reach = _edge(box, ux, uy) + 8
+            t = min(0.45, reach / length)
+            x, y = box.x + sign * ux * reach, box.y + sign * uy * reach
+            y += 4 * (t * (1 - t)) * ux * bend * sign * sign
+            texts.append(_end_text(end, x, y, ux * sign, uy * sign))
+    middle = ((a.x + b.x) / 2 - uy * bend, (a.y + b.y) / 2 + ux * bend)
+    lines = impairment_label(link.forward, link.backward)
+    for row, line in enumerate(lines):
+        y = middle[1] - 6 - 13 * (len(lines) - 1 - row)
+        texts.append(
+            f"<text class='word halo' text-anchor='middle' x='{round(middle[0])}' y='{round(y)}'>"
+            f"{escape(line)}</text>"
+        )
+    return path, texts
+
+
+def _edge(box: _Box, ux: float, uy: float) -> float:
+    """Return how far it is from the middle of a box to its edge in a direction."""
+    across = box.width / 2 / abs(ux) if abs(ux) > 1e-9 else 1e9
+    along = box.height / 2 / abs(uy) if abs(uy) > 1e-9 else 1e9
+    return min(across, along)
+
+
+def _end_text(end: Interface, x: float, y: float, dx: float, dy: float) -> str:
+    """Write interface and IPv4 address beside the line, below it where it runs flat."""
+    lines = [end.name, *_shown(end)]
+    if abs(dx) > 0.5:
+        anchor = "start" if dx > 0 else "end"
+        x += 4 if dx > 0 else -4
+        y += 13 + (9 if dy * 1 > 0.2 else 0)
+        if dy < -0.2:
+            y += 9
+    else:
+        anchor = "start"
+        x += 8
+        y += 11 if dy > 0 else -2 - 12 * (len(lines) - 1)
+    rows = "".join(
+        f"<tspan x='{round(x)}' dy='{12 if row else 0}'>{escape(line)}</tspan>"
+        for row, line in enumerate(lines)
+    )
+    return (
+        f"<text class='end halo' text-anchor='{anchor}' x='{round(x)}' y='{round(y)}'>{rows}</text>"
+    )
+
+
+def _shown(end: Interface) -> Iterable[str]:
+    """Return the address to show at an end: IPv4 where there is one."""
+    addresses = sorted(end.addresses, key=lambda address: address.version)
+    return [str(address) for address in addresses[:1]]
