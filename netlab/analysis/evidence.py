@@ -7,7 +7,7 @@ not ask whether a file exists before it looks into it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,6 +72,13 @@ class Evidence:
     def options(self) -> Mapping[str, Any]:
         """The options the scenario was given."""
         return self.recording.manifest.options
+
+    @staticmethod
+    def first(items: Iterable[_T], what: str) -> _T:
+        """Return the first of `items`; NoEvidenceError, which names `what`, if there is none."""
+        for item in items:
+            return item
+        raise NoEvidenceError(f"the recording does not show {what}")
 
     def option(self, name: str) -> Any:
         """Return an option of the scenario; NoEvidenceError if it was not given."""

@@ -99,7 +99,15 @@ class LabResult:
     @property
     def json_text(self) -> str:
         """The result as JSON text, which `parse` reads back."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1, ensure_ascii=False) + "\n"
+        record = {"schema": SCHEMA, **asdict(self)}
+        return json.dumps(record, indent=1, ensure_ascii=False, default=_json) + "\n"
+
+
+def _json(value: object) -> object:
+    """Write what JSON lacks: a set as a sorted list, anything else as its text."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(cast("frozenset[Any]", value), key=str)
+    return str(value)
 
 
 def first_code(codes: Iterable[int]) -> int:

@@ -1,0 +1,320 @@
+"""The three-way handshake: who says what, in which state each side waits, how long it takes.
+
+The exercise is in guide.md; the rules are RFC 9293 §3.4 and §3.5.
+
+Without delay a handshake is over in microseconds. To look at it in slow motion, packets are held
+back by dropping them until we have seen enough: the kernel sends them again, after 1 s, then 2 s
+later, and so on. Both holds together leave exactly one SYN and one SYN-ACK for the wire: the
+SYN-ACK is repeated 1 s after the server heard the SYN, the SYN only 2 s after its last copy.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from signal import SIGUSR1
+
+from netlab.analysis import ping as pinging
+from netlab.analysis.segments import Segment
+from netlab.labs import Evidence, Lab, Verdict, delay, expect, option, vary
+from netlab.labs.scene import Family, Match, Ready, Stage, address, agent, ping, see
+from netlab.units import ms
+
+PORT = 8080
+FLAGS_OF_A_HANDSHAKE = 0x12  # SYN and ACK
+
+lab = Lab(
+    "The three-way handshake",
+    variations={
+        "ipv4": option(family="ipv4"),
+        "ipv6": option(family="ipv6"),
+        "rtt-1ms": vary(delay("wire", 0.5 * ms), rtt=1 * ms),
+        "rtt-100ms": vary(delay("wire", 50 * ms), rtt=100 * ms),
+        "rtt-300ms": vary(delay("wire", 150 * ms), rtt=300 * ms),
+    },
+)
+DELAYED = ("rtt-1ms", "rtt-100ms", "rtt-300ms")
+
+
+@lab.scenario
+def say_hello(
+    stage: Stage,
+    *,
+    family: Family = "ipv4",
+    rtt: float = 0.0,
+    message: str = "hello",
+    flags: int = FLAGS_OF_A_HANDSHAKE,
+    hold_syn: bool = True,
+    hold_syn_ack: bool = True,
+    look_at_the_end: bool = True,
+    lose_first_syn: bool = False,
+    mask: str = "",
+    calibrate: str = "server",
+) -> None:
+    """A client connects to a server, which says hello and closes."""
+    to = address(stage.topology, "server", family)
+    client, server = stage.node("client"), stage.node("server")
+    # Without this the client repeats its SYN every second (Linux 6.5 and later).
+    client.run(["sysctl", "-e", "-q", "-w", "net.ipv4.tcp_syn_linear_timeouts=0"])
+
+    if rtt:
+        with stage.phase("calibrate"):
+            ping(stage, "client", address(stage.topology, calibrate, family), count=5)
+    if mask:
+        disguise(stage, mask)
+    capture = stage.capture("client:eth0", filter=f"tcp port {PORT}")
+    six = stage.capture("client:eth0", name="first-six", filter=flag_filter(family, flags), count=6)
+
+    serve = agent("hello", "serve", "--address", to, "--port", PORT, "--message", message, "--step")
+    connect = agent("hello", "connect", to, "--port", PORT)
+    pinned = ("--congestion", "cubic")
+    with ExitStack() as programs, stage.phase("hello"):
+        serving = programs.enter_context(
+            server.spawn("serve", [*serve, *pinned], ready=Ready.port(PORT))
+        )
+        stage.snapshot("before", "client", "server")
+        if rtt:
+            busy = 5.0 if rtt < 10 * ms else 0.0
+            sampler = stage.sample("client", "server", every=1 * ms, busy=busy, ports=[PORT])
+            talking = programs.enter_context(client.spawn("connect", [*connect, *pinned]))
+        else:
+            sampler = None
+            syn = Match(tcp_flags="syn", mask="syn,ack", dport=PORT)
+            syn_ack = Match(tcp_flags="syn,ack", mask="syn,ack", sport=PORT)
+            with ExitStack() as holds:
+                held_syn = holds.enter_context(client.hold(syn)) if hold_syn else None
+                held_syn_ack = holds.enter_context(server.hold(syn_ack)) if hold_syn_ack else None
+                lost = (
+                    holds.enter_context(server.hold(syn, hook="input")) if lose_first_syn else None
+                )
+                talking = programs.enter_context(client.spawn("connect", [*connect, *pinned]))
+                if held_syn:
+                    see(stage, "syn-sent", "client", "SYN-SENT", PORT)
+                    held_syn.release()
+                if lost:
+                    stage.until(lambda: lost.packets(), timeout=20, what="the SYN to be lost")
+                    lost.release()
+                if held_syn_ack:
+                    see(stage, "syn-recv", "server", "SYN-RECV", PORT)
+                    holds.enter_context(client.hold(syn))  # should this machine be very slow
+                    held_syn_ack.release()
+                    stage.until(
+                        lambda: "connected" in talking.stdout, timeout=20, what="the connection"
+                    )
+
+        stage.until(lambda: "waiting" in serving.stdout, timeout=30, what="the connection")
+        if look_at_the_end:
+            see(stage, "established", "client", "ESTAB", PORT)
+            see(stage, "established", "server", "ESTAB", PORT)
+        if sampler is not None:
+            sampler.stop()
+        serving.signal(SIGUSR1)
+        stage.until(lambda: 'before="close"' in serving.stdout, timeout=30, what="the hello")
+        serving.signal(SIGUSR1)
+        talking.wait(30)
+        serving.wait(30)
+    six.stop()
+    capture.stop()
+
+
+def flag_filter(family: Family, flags: int) -> str:
+    """Return a pcap filter for segments of the server with any of these flags.
+
+    `tcp[13]` is the octet of the flags, but libpcap knows that shorthand for IPv4 alone; behind
+    the 40 octets of an IPv6 header it is octet 53 of the packet.
+    """
+    octet = "tcp[13]" if family == "ipv4" else "ip6[53]"
+    return f"tcp port {PORT} and {octet} & {flags:#04x} != 0"
+
+
+def disguise(stage: Stage, field: str) -> None:
+    """Flip bit 8 of a number of the server's segments on the wire, and back at the client.
+
+    Neither end notices; whoever looks at the wire in between does. "ackseq" is flipped in the
+    SYN-ACK, "sequence" in every segment after it.
+    """
+    which = "==" if field == "ackseq" else "!="
+    flip = f"tcp sport {PORT} tcp flags & syn {which} syn tcp {field} set tcp {field} ^ 0x100"
+    for node, hook in (("server", "output"), ("client", "prerouting")):
+        rule = f"type filter hook {hook} priority 0; {flip}"
+        stage.node(node).run(
+            ["nft", "-f", "-"], input=f"table inet disguise {{ chain flip {{ {rule}; }} }}\n"
+        )
+
+
+def opening(seen: Evidence) -> tuple[Segment, ...]:
+    """Return what the client's interface saw before the first octet of data."""
+    found: list[Segment] = []
+    for segment in seen.capture("client:eth0").on_port(PORT):
+        if segment.length:
+            break
+        found.append(segment)
+    return tuple(found)
+
+
+def three(seen: Evidence) -> tuple[Segment, Segment, Segment]:
+    """Return the SYN, the SYN-ACK and the ACK that follows it."""
+    segments = seen.capture("client:eth0").on_port(PORT)
+    syn = seen.first((s for s in segments if s.is_syn), "a SYN")
+    syn_ack = seen.first((s for s in segments if s.is_syn_ack), "a SYN-ACK")
+    later = (s for s in segments if s.frame > syn_ack.frame and s.forward and not s.is_syn)
+    return syn, syn_ack, seen.first(later, "an ACK of the SYN-ACK")
+
+
+def distance(later: int, earlier: int) -> int:
+    """Return how far one sequence number lies behind another, modulo 2^32."""
+    return (later - earlier) % 2**32
+
+
+@lab.check
+def syn_then_syn_ack_then_ack(each: Evidence) -> Verdict:
+    """Before any data the wire carries a SYN, a SYN-ACK and an ACK, once each, in this order."""
+    kinds = [segment.kind for segment in opening(each)]
+    return expect(kinds, seen_in="captures/client.eth0.pcap").equals(["SYN", "SYN-ACK", "ACK"])
+
+
+@lab.check
+def each_side_acknowledges_the_others_number_plus_one(each: Evidence) -> Verdict:
+    """The SYN-ACK acknowledges the client's initial number plus 1, the ACK the server's plus 1."""
+    syn, syn_ack, ack = three(each)
+    steps = [distance(syn_ack.ack_raw, syn.seq_raw), distance(ack.ack_raw, syn_ack.seq_raw)]
+    return expect(
+        steps, what="ack minus seq", seen_in=f"frames {syn.frame}, {syn_ack.frame}, {ack.frame}"
+    ).equals([1, 1])
+
+
+@lab.check
+def a_syn_consumes_one_number(each: Evidence) -> Verdict:
+    """The server's first octet of data has the number after that of its SYN."""
+    _, syn_ack, _ = three(each)
+    segments = each.capture("client:eth0").on_port(PORT)
+    data = each.first((s for s in segments if s.length and not s.forward), "data of the server")
+    return expect(
+        distance(data.seq_raw, syn_ack.seq_raw),
+        what="first octet minus SYN",
+        seen_in=f"frames {syn_ack.frame}, {data.frame}",
+    ).equals(1)
+
+
+@lab.check
+def the_client_waits_in_syn_sent(each: Evidence) -> Verdict:
+    """Between its SYN and the SYN-ACK the client's socket is in SYN-SENT."""
+    return expect(each.states("client", PORT), what="states of the client").contains("SYN-SENT")
+
+
+@lab.check
+def the_server_waits_in_syn_recv(each: Evidence) -> Verdict:
+    """Between its SYN-ACK and the last ACK the server's socket is in SYN-RECV."""
+    return expect(each.states("server", PORT), what="states of the server").contains("SYN-RECV")
+
+
+@lab.check
+def then_both_are_established(each: Evidence) -> Verdict:
+    """After the last ACK `ss` shows the connection as ESTAB on both sides."""
+    shown = [
+        s.state
+        for node in ("client", "server")
+        for s in each.snapshots(node).get("established", ())
+        if PORT in (s.local.port, s.peer.port) and s.state != "LISTEN"
+    ]
+    return expect(shown, seen_in="snapshots/established.*").equals(["ESTAB", "ESTAB"])
+
+
+@lab.check
+def hello_arrives(each: Evidence) -> Verdict:
+    """The client receives the five octets `hello`."""
+    received = each.step("client", "connect", "received")
+    return expect(received["text"], seen_in="nodes/client/connect.stdout.log").equals("hello")
+
+
+@lab.check
+def six_packets_with_syn_or_ack_hold_the_handshake(each: Evidence) -> Verdict:
+    """A capture of segments with SYN or ACK that ends after six begins with the handshake."""
+    segments = each.capture("first-six").segments
+    kinds = [segment.kind for segment in segments[:3]]
+    count = expect(len(segments), what="packets", seen_in="captures/first-six.pcap").equals(6)
+    return count & expect(kinds, what="the first three").equals(["SYN", "SYN-ACK", "ACK"])
+
+
+@lab.check(on=DELAYED)
+def the_syn_ack_comes_after_one_rtt(each: Evidence) -> Verdict:
+    """At the client, SYN to SYN-ACK takes 0.98 to 1.02 RTT of the link, plus 0.5 ms at most."""
+    rtt = float(each.option("rtt"))
+    return expect(handshake_time(each), "s").between(0.98 * rtt, 1.02 * rtt + 0.5 * ms)
+
+
+@lab.check(on=DELAYED)
+def a_handshake_measures_the_idle_rtt(each: Evidence) -> Verdict:
+    """SYN to SYN-ACK takes what `ping` took before, within 0.3 ms or 2 %, whichever is larger."""
+    idle = pinging.parse(each.text("client", "ping")).rtt
+    if idle is None:
+        return expect(idle, what="the idle RTT").equals(0)
+    return expect(handshake_time(each), "s").within(max(0.3 * ms, 0.02 * idle), of=idle)
+
+
+def handshake_time(seen: Evidence) -> float:
+    """Return the seconds from the SYN to the SYN-ACK at the client."""
+    syn, syn_ack, _ = three(seen)
+    return (syn_ack.time_ns - syn.time_ns) / 1e9
+
+
+lab.fault(
+    option(lose_first_syn=True),
+    on="ipv4",
+    breaks=syn_then_syn_ack_then_ack,
+    also=(six_packets_with_syn_or_ack_hold_the_handshake,),
+    name="the first SYN is lost on its way",
+)
+lab.fault(
+    option(mask="ackseq"),
+    on="ipv4",
+    breaks=each_side_acknowledges_the_others_number_plus_one,
+    name="something on the path changes acknowledgements",
+)
+lab.fault(
+    option(mask="sequence"),
+    on="ipv4",
+    breaks=a_syn_consumes_one_number,
+    name="something on the path changes sequence numbers of data",
+)
+lab.fault(
+    option(hold_syn=False),
+    on="ipv4",
+    breaks=the_client_waits_in_syn_sent,
+    name="nobody looks while the client waits",
+)
+lab.fault(
+    option(hold_syn_ack=False),
+    on="ipv6",
+    breaks=the_server_waits_in_syn_recv,
+    name="nobody looks while the server waits",
+)
+lab.fault(
+    option(look_at_the_end=False),
+    on="ipv6",
+    breaks=then_both_are_established,
+    name="nobody looks at the end",
+)
+lab.fault(
+    option(message="goodbye"),
+    on="ipv6",
+    breaks=hello_arrives,
+    name="the server says something else",
+)
+lab.fault(
+    option(flags=0x02),
+    on="ipv4",
+    breaks=six_packets_with_syn_or_ack_hold_the_handshake,
+    name="a filter for SYN alone",
+)
+lab.fault(
+    delay("wire", 60 * ms),
+    on="rtt-100ms",
+    breaks=the_syn_ack_comes_after_one_rtt,
+    name="a link slower than its label",
+)
+lab.fault(
+    option(calibrate="client"),
+    on="rtt-100ms",
+    breaks=a_handshake_measures_the_idle_rtt,
+    name="the idle RTT is measured on another path",
+)

@@ -1,0 +1,24 @@
+"""What a lab is written with: `from netlab.labs import Lab, vary, expect, ...`."""
+
+from netlab.analysis.evidence import Evidence
+from netlab.analysis.verdict import Outcome, Verdict, every, inconclusive, skip
+from netlab.labs.expect import expect
+from netlab.labs.lab import Lab
+from netlab.labs.variation import Variation, delay, impair, option, sysctl, vary
+
+__all__ = [
+    "Evidence",
+    "Lab",
+    "Outcome",
+    "Variation",
+    "Verdict",
+    "delay",
+    "every",
+    "expect",
+    "impair",
+    "inconclusive",
+    "option",
+    "skip",
+    "sysctl",
+    "vary",
+]

@@ -1,0 +1,91 @@
+"""Words for scenarios: where a node is reached, what its sockets look like by now."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Generator
+from typing import Literal
+
+from netlab.analysis import ss
+from netlab.engine import samplers
+from netlab.engine.hold import Match
+from netlab.engine.node import Ready
+from netlab.engine.programs import python_agent
+from netlab.engine.stage import Stage
+from netlab.errors import CapabilityError, LabDefinitionError
+from netlab.model.topology import Topology
+
+__all__ = ["Match", "Ready", "Stage", "address", "agent", "needs", "ping", "see", "wired"]
+
+Family = Literal["ipv4", "ipv6"]
+
+_REMEDIES = {
+    "ss": "apt-get install iproute2",
+    "tcpdump": "apt-get install tcpdump",
+    "ping": "apt-get install iputils-ping",
+    "nft": "apt-get install nftables",
+    "sysctl": "apt-get install procps",
+}
+
+
+def agent(name: str, *arguments: object) -> tuple[str, ...]:
+    """Return the command that runs one of netlab's own programs with these arguments."""
+    return (*python_agent(name), *(str(argument) for argument in arguments))
+
+
+def address(topology: Topology, node: str, family: Family = "ipv4") -> str:
+    """Return the first address of a node in a family; LabDefinitionError if it has none."""
+    version = 4 if family == "ipv4" else 6
+    for end in topology.interfaces(node):
+        for found in end.addresses:
+            if found.version == version:
+                return str(found.ip)
+    raise LabDefinitionError(f"node '{node}' has no {family} address")
+
+
+def needs(*tools: str) -> None:
+    """CapabilityError with the remedy if the machine lacks one of these programs."""
+    for tool in tools:
+        if shutil.which(tool) is None and shutil.which(tool, path="/usr/sbin:/sbin") is None:
+            remedy = _REMEDIES.get(tool, f"install {tool}")
+            raise CapabilityError(f"{tool} is not installed", hint=remedy)
+
+
+def see(
+    stage: Stage, label: str, node: str, state: str, port: int, *, timeout: float = 20.0
+) -> ss.Socket:
+    """Look at a node with `ss` until a connection of `port` is in `state`; keep what was seen.
+
+    NotReadyError if it never is; what was seen last is kept then too.
+    """
+    found: list[ss.Socket] = []
+
+    def there(text: str) -> bool:
+        found[:] = (
+            s for s in ss.parse(text) if s.state == state and port in (s.local.port, s.peer.port)
+        )
+        return bool(found)
+
+    what = f"a connection of port {port} in {state} on {node}"
+    samplers.snapshot_when(stage, label, node, there, timeout=timeout, what=what)
+    return found[0]
+
+
+def ping(stage: Stage, source: str, target: str, *, count: int, every: float = 0.2) -> None:
+    """Ping an address from a node; what `ping` prints becomes evidence under the name "ping"."""
+    needs("ping")
+    argv = ["ping", "-n", "-c", str(count), "-i", f"{every:g}", target]
+    with stage.node(source).spawn("ping", argv) as running:
+        running.wait(count * every + 30)
+
+
+@contextlib.contextmanager
+def wired(stage: Stage, name: str, ruleset: str, node: str) -> Generator[None]:
+    """Load an nft ruleset in a node for the length of a block; it is a table called `name`."""
+    needs("nft")
+    stage.node(node).run(["nft", "-f", "-"], input=ruleset)
+    try:
+        yield
+    finally:
+        stage.node(node).run(["nft", "delete", "table", "inet", name], check=False)

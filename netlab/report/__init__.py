@@ -1,0 +1,1 @@
+"""What was found, for people: ladders, tables, pages. Pure text from values."""
