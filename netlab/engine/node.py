@@ -63,9 +63,10 @@ class Ready:
         return cls({"file": os.path.abspath(path)}, f"the file {path}", timeout)  # noqa: PTH100
 
     @classmethod
-    def command(cls, argv: Sequence[str], *, timeout: float = 10.0) -> Ready:
+    def command(cls, argv: Sequence[str | os.PathLike[str]], *, timeout: float = 10.0) -> Ready:
         """A command run in the same node ends with status 0; it is tried again and again."""
-        return cls({"command": list(argv)}, f"`{' '.join(argv)}` to succeed", timeout)
+        words = [str(word) for word in argv]
+        return cls({"command": words}, f"`{' '.join(words)}` to succeed", timeout)
 
 
 def _environment(env: Mapping[str, str] | None) -> dict[str, str]:

@@ -6,10 +6,11 @@
             /hosts       names of the nodes
             /logs/       what background processes print
 
-ROOT is /run/netlab for root, else $XDG_RUNTIME_DIR/netlab, else /tmp/netlab-UID; mode 0700. A lock
-that is free means the lab is dead, whatever the other files say; the next command that meets such a
-directory removes it. The lock is one of an open file description (fcntl(2), F_OFD_SETLK): it passes
-to the supervisor with the descriptor, and looking whether it is held does not take it.
+ROOT is $NETLAB_STATE_DIR where that is set, else /run/netlab for root, else
+$XDG_RUNTIME_DIR/netlab, else /tmp/netlab-UID; mode 0700. A lock that is free means the lab is dead,
+whatever the other files say; the next command that meets such a directory removes it. The lock is
+one of an open file description (fcntl(2), F_OFD_SETLK): it passes to the supervisor with the
+descriptor, and looking whether it is held does not take it.
 
 `netlab exec` imports this module, so it must stay light.
 """
@@ -36,6 +37,9 @@ Json = dict[str, Any]
 
 def roots() -> tuple[Path, ...]:
     """Directories that may hold this user's labs; new ones go to the first."""
+    chosen = os.environ.get("NETLAB_STATE_DIR")
+    if chosen:
+        return (Path(os.path.abspath(chosen)),)  # noqa: PTH100
     uid = os.geteuid()
     if uid == 0:
         return (Path("/run/netlab"),)
