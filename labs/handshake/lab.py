@@ -135,10 +135,9 @@ def disguise(stage: Stage, field: str) -> None:
     which = "==" if field == "ackseq" else "!="
     flip = f"tcp sport {PORT} tcp flags & syn {which} syn tcp {field} set tcp {field} ^ 0x100"
     for node, hook in (("server", "output"), ("client", "prerouting")):
-        rule = f"type filter hook {hook} priority 0; {flip}"
-        stage.node(node).run(
-            ["nft", "-f", "-"], input=f"table inet disguise {{ chain flip {{ {rule}; }} }}\n"
-        )
+        chain = f"type filter hook {hook} priority 0\n{flip}"
+        rules = f"table inet disguise {{\nchain flip {{\n{chain}\n}}\n}}\n"
+        stage.node(node).run(["nft", "-f", "-"], input=rules)
 
 
 def opening(seen: Evidence) -> tuple[Segment, ...]:
