@@ -1,0 +1,357 @@
+//! Where frames come in and go out: TAP devices and packet sockets behind one trait.
+//!
+//! Segmentation, checksum and receive offloads must be off on the devices, so that each frame
+//! is a packet on the wire. What slips through is seen and counted: frames longer than the MTU,
+//! and frames whose checksum was left to an offload.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use serde_json::{Value, json};
+
+use crate::config::PortConfig;
+use crate::pool::{Pool, Slot};
+use crate::sys::{self, BATCH, Batch};
+use crate::{Attempt, WireError};
+
+/// Frames a TAP device holds until they are read (its transmit queue length).
+const TAP_RING: i32 = 4096;
+/// Octets a packet socket holds in either direction, counted as the kernel counts (about 2.3 KB a full frame).
+const SOCKET_OCTETS: i32 = 16 << 20;
+
+/// One end of a link.
+pub trait Port: std::fmt::Debug + Send {
+    /// What to wait on.
+    fn descriptor(&self) -> RawFd;
+
+    /// Read what is there, at most `BATCH` frames: fills buffers of `pool`, sets length and arrival.
+    ///
+    /// # Errors
+    /// When the device is gone.
+    fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, frames: &mut Vec<Slot>) -> io::Result<()>;
+
+    /// Send the frames, in order; answers how many were taken or refused for good (see [`Sent`]).
+    ///
+    /// # Errors
+    /// When the device is gone.
+    fn send(&mut self, pool: &mut Pool, batch: &mut Batch, frames: &[Slot]) -> io::Result<Sent>;
+
+    /// Frames that one `send` should be given.
+    fn burst(&self) -> usize;
+
+    /// Counters as JSON.
+    fn stats(&mut self) -> Value;
+}
+
+/// What became of the frames given to `send`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The first so many are on their way.
+    pub taken: usize,
+    /// The one after them was refused for good.
+    pub refused: bool,
+}
+
+/// Troubles both kinds of port count.
+#[derive(Clone, Copy, Debug, Default)]
+struct Troubles {
+    oversize: u64,
+    unfinished: u64,
+    refused: u64,
+    busy: u64,
+    dropped: u64,
+}
+
+impl Troubles {
+    fn json(&self, kind: &str, device: &str) -> Value {
+        json!({
+            "kind": kind, "device": device, "oversize": self.oversize, "partial_checksum": self.unfinished,
+            "send_refused": self.refused, "send_busy": self.busy, "kernel_drops": self.dropped,
+        })
+    }
+}
+
+/// A TAP device that this process created.
+#[derive(Debug)]
+pub struct Tap {
+    device: File,
+    name: String,
+    counters: Option<File>,
+    largest: usize,
+    threaded: bool,
+    troubles: Troubles,
+}
+
+impl Port for Tap {
+    fn descriptor(&self) -> RawFd {
+        self.device.as_raw_fd()
+    }
+
+    fn receive(&mut self, pool: &mut Pool, _: &mut Batch, frames: &mut Vec<Slot>) -> io::Result<()> {
+        for _ in 0..BATCH {
+            let Some(slot) = pool.take() else { return Ok(()) };
+            match self.device.read(pool.buffer(slot)) {
+                Ok(len) if len > self.largest => {
+                    self.troubles.oversize += 1;
+                    pool.give(slot);
+                }
+                Ok(len) => {
+                    let meta = pool.meta_mut(slot);
+                    meta.len = len as u32;
+                    meta.arrival_ns = sys::monotonic_ns();
+                    frames.push(slot);
+                }
+                Err(error) => {
+                    pool.give(slot);
+                    return match error.kind() {
+                        ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),
+                        _ => Err(error),
+                    };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, pool: &mut Pool, _: &mut Batch, frames: &[Slot]) -> io::Result<Sent> {
+        for (taken, &slot) in frames.iter().enumerate() {
+            if let Err(error) = self.device.write(pool.frame(slot)) {
+                if error.kind() == ErrorKind::WouldBlock {
+                    self.troubles.busy += 1;
+                    return Ok(Sent { taken, refused: false });
+                }
+                // EIO: the interface is down; the frame is lost as on an unplugged cable.
+                self.troubles.refused += 1;
+                return Ok(Sent { taken, refused: true });
+            }
+        }
+        Ok(Sent { taken: frames.len(), refused: false })
+    }
+
+    fn burst(&self) -> usize {
+        // A write runs the receiver's stack: each frame has its own time of departure.
+        1
+    }
+
+    fn stats(&mut self) -> Value {
+        if let Some(dropped) = self.counters.as_ref().and_then(|file| transmit_drops(file, &self.name)) {
+            self.troubles.dropped = dropped;
+        }
+        let mut out = self.troubles.json("tap", &self.name);
+        out["threaded_napi"] = self.threaded.into();
+        out
+    }
+}
+
+/// The column `drop` of the transmit half of a line of /proc/net/dev.
+fn transmit_drops(file: &File, name: &str) -> Option<u64> {
+    let mut text = vec![0; 1 << 16];
+    let mut len = 0;
+    while len < text.len() {
+        match file.read_at(&mut text[len..], len as u64) {
+            Ok(0) | Err(_) => break,
+            Ok(n) => len += n,
+        }
+    }
+    let text = std::str::from_utf8(&text[..len]).ok()?;
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace().nth(11)?.parse().ok()
+}
+
+/// A packet socket on an interface that somebody else made, such as one end of a veth pair.
+#[derive(Debug)]
+pub struct PacketSocket {
+    socket: OwnedFd,
+    name: String,
+    largest: usize,
+    troubles: Troubles,
+    scratch: Vec<Slot>,
+}
+
+impl Port for PacketSocket {
+    fn descriptor(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, frames: &mut Vec<Slot>) -> io::Result<()> {
+        while self.scratch.len() < BATCH {
+            let Some(slot) = pool.take() else { break };
+            self.scratch.push(slot);
+        }
+        let count = match batch.receive(&self.socket, pool, &self.scratch) {
+            Ok(count) => count,
+            Err(error) => return patience(error).map(drop),
+        };
+        let now = sys::monotonic_ns();
+        for (i, slot) in self.scratch.drain(..count).enumerate() {
+            let received = batch.received(i);
+            self.troubles.unfinished += u64::from(received.unfinished);
+            if received.len > self.largest {
+                self.troubles.oversize += 1;
+                pool.give(slot);
+                continue;
+            }
+            let mut len = received.len;
+            if let Some((protocol, tag)) = received.vlan {
+                let buffer = pool.buffer(slot);
+                buffer.copy_within(12..len, 16);
+                buffer[12..14].copy_from_slice(&protocol.to_be_bytes());
+                buffer[14..16].copy_from_slice(&tag.to_be_bytes());
+                len += 4;
+            }
+            let meta = pool.meta_mut(slot);
+            meta.len = len as u32;
+            meta.arrival_ns = now;
+            frames.push(slot);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, pool: &mut Pool, batch: &mut Batch, frames: &[Slot]) -> io::Result<Sent> {
+        match batch.send(&self.socket, pool, frames) {
+            Ok(taken) => Ok(Sent { taken, refused: false }),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.troubles.busy += 1;
+                Ok(Sent { taken: 0, refused: false })
+            }
+            Err(error) => {
+                self.troubles.refused += 1;
+                patience(error)?;
+                Ok(Sent { taken: 0, refused: true })
+            }
+        }
+    }
+
+    fn burst(&self) -> usize {
+        16
+    }
+
+    fn stats(&mut self) -> Value {
+        self.troubles.dropped += sys::packet_drops(&self.socket).unwrap_or(0);
+        self.troubles.json("packet", &self.name)
+    }
+}
+
+/// Errors of a device that may come back are not the end of it.
+fn patience(error: io::Error) -> io::Result<()> {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EINTR | libc::ENETDOWN | libc::ENOBUFS | libc::ENOMEM | libc::EMSGSIZE) => {
+            Ok(())
+        }
+        _ => Err(error),
+    }
+}
+
+/// Device and inode of this thread's network namespace.
+///
+/// # Errors
+/// When /proc is not there.
+pub fn current_netns() -> Result<(u64, u64), WireError> {
+    let path = "/proc/thread-self/ns/net";
+    let meta = std::fs::metadata(path).attempting(|| format!("look at {path}"))?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+/// Namespaces in which nothing may be opened: the machine's own.
+#[derive(Clone, Copy, Debug)]
+pub struct Forbidden {
+    inode: u64,
+}
+
+impl Forbidden {
+    /// The namespace with this inode, or process 1's.
+    ///
+    /// # Errors
+    /// When neither is known.
+    pub fn new(inode: Option<u64>) -> Result<Self, WireError> {
+        if let Some(inode) = inode {
+            return Ok(Self { inode });
+        }
+        let path = "/proc/1/ns/net";
+        let meta = std::fs::metadata(path).map_err(|error| {
+            let why = format!(
+                "cannot tell the machine's own network namespace ({path}: {error}); give 'forbidden_ns'"
+            );
+            WireError::Forbidden(why)
+        })?;
+        Ok(Self { inode: meta.ino() })
+    }
+
+    /// Refuse when this thread is in the forbidden namespace.
+    ///
+    /// # Errors
+    /// `WireError::Forbidden` then.
+    pub fn check(self) -> Result<(), WireError> {
+        if current_netns()?.1 == self.inode {
+            return Err(WireError::Forbidden(
+                "refusing to run in the machine's own network namespace; start the wire inside the lab"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Open a port, in its namespace when it has one.
+///
+/// # Errors
+/// When the namespace is forbidden, or the device cannot be opened.
+pub fn open(config: &PortConfig, mtu: u32, forbidden: Forbidden) -> Result<Box<dyn Port>, WireError> {
+    let namespace: Option<OwnedFd> = match (&config.netns, config.netns_fd) {
+        (Some(path), _) => Some(File::open(path).attempting(|| format!("open {path}"))?.into()),
+        (None, Some(fd)) => Some(sys::duplicate(fd).attempting(|| format!("use descriptor {fd}"))?),
+        (None, None) => None,
+    };
+    // A thread of its own, so that this one never leaves its namespace.
+    let opened = std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                if let Some(namespace) = &namespace {
+                    use std::os::fd::AsFd;
+                    sys::enter_netns(namespace.as_fd()).attempting(|| "enter the port's namespace".into())?;
+                }
+                forbidden.check()?;
+                open_here(config, mtu)
+            })
+            .join()
+    });
+    opened.unwrap_or_else(|_| Err(WireError::System("open a port".into(), io::Error::other("a thread died"))))
+}
+
+fn open_here(config: &PortConfig, mtu: u32) -> Result<Box<dyn Port>, WireError> {
+    // Ethernet header and two VLAN tags.
+    let largest = mtu as usize + 14 + 8;
+    if let Some(name) = &config.tap {
+        let create =
+            |napi| sys::open_tap(name, TAP_RING, napi).attempting(|| format!("create the TAP device {name}"));
+        let mut device = create(true)?;
+        let threaded = sys::thread_napi(name).is_ok();
+        if !threaded {
+            // NAPI without its own thread is slower than none.
+            drop(device);
+            device = create(false)?;
+        }
+        // Stays bound to this namespace.
+        let counters = File::open("/proc/thread-self/net/dev").ok();
+        return Ok(Box::new(Tap {
+            device,
+            name: name.clone(),
+            counters,
+            largest,
+            threaded,
+            troubles: Troubles::default(),
+        }));
+    }
+    let name = config.packet.as_deref().unwrap_or_default();
+    let socket = sys::open_packet_socket(name, SOCKET_OCTETS)
+        .attempting(|| format!("open a packet socket on {name}"))?;
+    Ok(Box::new(PacketSocket {
+        socket,
+        name: name.into(),
+        largest,
+        troubles: Troubles::default(),
+        scratch: Vec::with_capacity(BATCH),
+    }))
+}
