@@ -1,0 +1,404 @@
+//! The flow table: an open-addressing index over an array of records, made for batches.
+//!
+//! An index entry is one word: the upper half of the keyed hash and the slot number plus one. The
+//! position of an entry is the top bits of the same hash half, so growing the index never touches a
+//! record. Packets come in groups of 64 in three overlapping passes: ask for the index lines of the
+//! group after next, ask for the records of the next group, work on this one. By the time a record is
+//! needed it is in the cache, whatever the number of flows.
+
+use netlab_mem::{advise_huge, prefetch};
+
+use crate::packet::{Chunk, Key, Origin, Packet, mark};
+
+/// Packets per prefetch group.
+pub const GROUP: usize = 64;
+
+/// State of a flow that packets touch: five cache lines, of which a packet needs four.
+#[derive(Clone, Debug, Default)]
+#[repr(C, align(64))]
+pub struct Flow {
+    /// Who talks.
+    pub key: Key,
+    /// Latest time stamp seen, ns.
+    pub last_ts: i64,
+    /// Frame number of the newest packet.
+    pub last_frame: u64,
+    /// Events already in the history: two sets of eight bits.
+    pub letters: u16,
+    /// tcp.completeness bits.
+    pub completeness: u8,
+    /// Direction (0 low, 1 high) of the originator.
+    pub originator: u8,
+    /// A SYN decided the originator.
+    pub decided: bool,
+    /// At least one packet was counted (a flow known only from a quotation has none).
+    pub counted: bool,
+    /// The initial RTT is unset and a SYN was seen.
+    pub initial_pending: bool,
+    /// Per direction, indexed by sender: 0 the lower endpoint, 1 the higher.
+    pub dirs: [Dir; 2],
+}
+
+/// One direction: first the line both directions' packets read, then the sender's own counters.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub struct Dir {
+    /// Highest end of segment seen; 0 = unset.
+    pub next: u32,
+    /// Contiguous end: the highest that can be acknowledged without a hole; 0 = unset.
+    pub reach: u32,
+    /// Last acknowledgement number sent.
+    pub ack: u32,
+    /// Duplicate acknowledgement counter; all ones after rule 11.
+    pub dup: u32,
+    /// When `next` last moved, ns.
+    pub next_time: i64,
+    /// Time of the newest packet of this sender, ns.
+    pub ack_time: i64,
+    /// Raw window; all ones before the first packet.
+    pub window: u32,
+    /// Handle of the list of unacknowledged segments; 0 = at most one, kept below.
+    pub ring: u32,
+    /// Window scale: -1 unknown, -2 not used.
+    pub scale: i8,
+    /// Bits of [`crate::tcp::state`].
+    pub state: u16,
+    /// The only unacknowledged segment, when `state` says there is one.
+    pub one_seq: u32,
+    /// Its end.
+    pub one_end: u32,
+    /// Its frame (low 32 bits).
+    pub one_frame: u32,
+    /// Its time.
+    pub one_time: i64,
+    /// Packets sent.
+    pub packets: u32,
+    /// Packets with payload.
+    pub data_packets: u32,
+    /// Octets of frames.
+    pub bytes: u64,
+    /// Octets of IP datagrams.
+    pub ip_bytes: u64,
+    /// Octets of payload.
+    pub payload: u64,
+    /// Largest payload.
+    pub max_seg: u32,
+    /// Largest window offered, scaled.
+    pub window_max: u32,
+    /// Smallest window offered, scaled.
+    pub window_min: u32,
+    /// Most octets in flight (rule 17).
+    pub flight_max: u32,
+    /// Octets in the first three SACK blocks of the newest packet.
+    pub sack_sum: u32,
+    /// First sequence number.
+    pub base: u32,
+    /// Handle of RTT statistics of this sender's data; 0 = none yet.
+    pub rtt: u32,
+    /// Handle of the byte ranges seen; 0 = one contiguous range up to `next`.
+    pub ranges: u32,
+}
+
+impl Default for Dir {
+    fn default() -> Self {
+        Self {
+            next: 0,
+            reach: 0,
+            ack: 0,
+            dup: 0,
+            next_time: 0,
+            ack_time: 0,
+            window: u32::MAX,
+            ring: 0,
+            scale: -1,
+            state: crate::tcp::state::IN_FLIGHT_VALID,
+            one_seq: 0,
+            one_end: 0,
+            one_frame: 0,
+            one_time: 0,
+            packets: 0,
+            data_packets: 0,
+            bytes: 0,
+            ip_bytes: 0,
+            payload: 0,
+            max_seg: 0,
+            window_max: 0,
+            window_min: u32::MAX,
+            flight_max: 0,
+            sack_sum: 0,
+            base: 0,
+            rtt: 0,
+            ranges: 0,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Flow>() == 320 && size_of::<Dir>() == 128);
+
+/// What is written once, or seldom: identity, handshake, close.
+#[derive(Clone, Debug, Default)]
+pub struct Story {
+    /// Frame that created the flow.
+    pub first_frame: u64,
+    /// Earliest time stamp, ns.
+    pub first_ts: i64,
+    /// Time of the most recent SYN without ACK; 0 = unset.
+    pub syn_time: i64,
+    /// Time of the first SYN, of the first SYN+ACK; `i64::MIN` = none.
+    pub handshake: [i64; 2],
+    /// Initial RTT, ns; 0 = unset.
+    pub initial_rtt: u64,
+    /// SYN to SYN+ACK, SYN+ACK to ACK; `u64::MAX` = unknown.
+    pub handshake_rtt: [u64; 2],
+    /// Events in order of first appearance (Zeek's letters, lower case from the responder).
+    pub history: [u8; 16],
+    /// Stream number; assigned at the end, or at once when asked for.
+    pub stream: u32,
+    /// Interface of the first packet.
+    pub interface: u16,
+    /// Position in its frame of the header that created the flow.
+    pub layer: u8,
+    /// The first packet was a SYN on ports used before.
+    pub reused: bool,
+    /// Packets with an initial number other than stored.
+    pub reused_ports: u16,
+    /// VLAN and tunnel of the first packet.
+    pub origin: Origin,
+    /// Per direction.
+    pub dirs: [DirStory; 2],
+}
+
+/// The seldom part of one direction.
+#[derive(Clone, Debug, Default)]
+pub struct DirStory {
+    /// Handle of [`crate::tcp::Trouble`]; 0 = nothing happened.
+    pub trouble: u32,
+    /// SYN without ACK, SYN+ACK, FIN, RST sent.
+    pub syn: u16,
+    /// SYN+ACK sent.
+    pub synack: u16,
+    /// FIN sent.
+    pub fin: u16,
+    /// RST sent.
+    pub rst: u16,
+    /// Options seen, bits of [`crate::packet::option`].
+    pub options: u16,
+    /// MSS option.
+    pub mss: u16,
+    /// MPTCP subtypes.
+    pub mptcp: u16,
+    /// Window scale sent; `None` = no option.
+    pub scale: Option<u8>,
+}
+
+impl Story {
+    pub(crate) fn new(packet: &Packet, chunk: &Chunk) -> Self {
+        Self {
+            first_frame: chunk.first_frame + u64::from(packet.frame),
+            first_ts: packet.ts,
+            handshake: [i64::MIN; 2],
+            handshake_rtt: [u64::MAX; 2],
+            stream: u32::MAX,
+            interface: packet.interface,
+            layer: packet.layer,
+            origin: origin(packet, chunk),
+            ..Self::default()
+        }
+    }
+}
+
+pub(crate) fn origin(packet: &Packet, chunk: &Chunk) -> Origin {
+    chunk.origins.get((packet.origin as usize).wrapping_sub(1)).copied().unwrap_or_default()
+}
+
+/// The table of one shard.
+#[derive(Debug)]
+pub struct Table {
+    index: Vec<u64>,
+    /// 64 - log2 of the index size.
+    shift: u32,
+    used: usize,
+    /// Records; a slot number is an index into this.
+    pub flows: Vec<Flow>,
+    /// Seldom parts, same slots.
+    pub stories: Vec<Story>,
+    free: Vec<u32>,
+}
+
+impl Table {
+    /// A table that expects so many flows (a hint; it grows).
+    pub fn new(expected: usize) -> Self {
+        let entries = (expected.clamp(512, 1 << 22) * 2).next_power_of_two();
+        let table = Self {
+            index: vec![0; entries],
+            shift: 64 - entries.trailing_zeros(),
+            used: 0,
+            flows: Vec::with_capacity(expected.clamp(64, 1 << 21)),
+            stories: Vec::with_capacity(expected.clamp(64, 1 << 21)),
+            free: Vec::new(),
+        };
+        advise_huge(&table.index);
+        advise_huge(&table.flows);
+        table
+    }
+
+    /// Flows alive.
+    pub fn len(&self) -> usize {
+        self.flows.len() - self.free.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// First pass: ask for the index line of a hash.
+    #[inline(always)]
+    pub fn prefetch_index(&self, hash: u64) {
+        prefetch(&self.index, (hash >> self.shift) as usize, 0);
+    }
+
+    /// Second pass: ask for the record the index probably means.
+    #[inline(always)]
+    pub fn prefetch_flow(&self, packet: &Packet) {
+        let mut at = (packet.hash >> self.shift) as usize;
+        for _ in 0..2 {
+            let entry = self.index.get(at).copied().unwrap_or(0);
+            if entry == 0 {
+                return;
+            }
+            if (entry ^ packet.hash) >> 32 == 0 {
+                let slot = (entry as u32 - 1) as usize;
+                let own = usize::from(packet.marks & mark::REVERSED) * 2;
+                prefetch(&self.flows, slot, 0);
+                prefetch(&self.flows, slot, 1 + own);
+                prefetch(&self.flows, slot, 2 + own);
+                prefetch(&self.flows, slot, 3 - own);
+                return;
+            }
+            at = (at + 1) & (self.index.len() - 1);
+        }
+    }
+
+    /// The slot of a key, or the index position where it would go.
+    #[inline(always)]
+    pub fn find(&self, hash: u64, key: &Key) -> Result<usize, usize> {
+        let mask = self.index.len() - 1;
+        let mut at = (hash >> self.shift) as usize & mask;
+        loop {
+            let entry = self.index[at];
+            if entry == 0 {
+                return Err(at);
+            }
+            if (entry ^ hash) >> 32 == 0 {
+                let slot = (entry as u32 - 1) as usize;
+                if self.flows.get(slot).is_some_and(|flow| flow.key == *key) {
+                    return Ok(slot);
+                }
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// Add a flow at the position `find` gave.
+    #[cold]
+    #[inline(never)]
+    pub fn insert(&mut self, mut at: usize, hash: u64, flow: Flow, story: Story) -> usize {
+        if (self.used + 1) * 2 > self.index.len() {
+            self.grow();
+            let mask = self.index.len() - 1;
+            at = (hash >> self.shift) as usize & mask;
+            while self.index[at] != 0 {
+                at = (at + 1) & mask;
+            }
+        }
+        let slot = self.place(flow, story);
+        self.index[at] = hash & 0xffff_ffff_0000_0000 | (slot as u64 + 1);
+        self.used += 1;
+        slot
+    }
+
+    /// Put a new flow in place of the one its key leads to; the old record stays as a finished row.
+    #[cold]
+    pub fn replace(&mut self, hash: u64, key: &Key, flow: Flow, story: Story) -> usize {
+        let mask = self.index.len() - 1;
+        let mut at = (hash >> self.shift) as usize & mask;
+        let slot = self.place(flow, story);
+        loop {
+            let entry = self.index[at];
+            let old = (entry as u32).wrapping_sub(1) as usize;
+            if entry == 0
+                || (entry ^ hash) >> 32 == 0 && self.flows.get(old).is_some_and(|flow| flow.key == *key)
+            {
+                self.used += usize::from(entry == 0);
+                self.index[at] = hash & 0xffff_ffff_0000_0000 | (slot as u64 + 1);
+                return slot;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    fn place(&mut self, flow: Flow, story: Story) -> usize {
+        match self.free.pop() {
+            Some(slot) => {
+                self.flows[slot as usize] = flow;
+                self.stories[slot as usize] = story;
+                slot as usize
+            }
+            None => {
+                self.flows.push(flow);
+                self.stories.push(story);
+                self.flows.len() - 1
+            }
+        }
+    }
+
+    fn grow(&mut self) {
+        let entries = self.index.len() * 2;
+        let old = std::mem::replace(&mut self.index, vec![0; entries]);
+        self.shift -= 1;
+        advise_huge(&self.index);
+        for entry in old.into_iter().filter(|&entry| entry != 0) {
+            self.link(entry);
+        }
+    }
+
+    fn link(&mut self, entry: u64) {
+        let mask = self.index.len() - 1;
+        let mut at = (entry >> self.shift) as usize & mask;
+        while self.index[at] != 0 {
+            at = (at + 1) & mask;
+        }
+        self.index[at] = entry;
+    }
+
+    /// Forget the flows for which `gone` holds; their slots are used again.
+    pub fn remove(&mut self, mut gone: impl FnMut(usize) -> bool) {
+        let entries = self.index.len();
+        let old = std::mem::replace(&mut self.index, vec![0; entries]);
+        let dead: std::collections::HashSet<u32> = self.free.iter().copied().collect();
+        let mut removed = vec![false; self.flows.len()];
+        for (slot, removed) in removed.iter_mut().enumerate() {
+            if !dead.contains(&(slot as u32)) && gone(slot) {
+                *removed = true;
+                self.free.push(slot as u32);
+            }
+        }
+        self.used = 0;
+        for entry in old.into_iter().filter(|&entry| entry != 0) {
+            if !removed[(entry as u32 - 1) as usize] {
+                self.link(entry);
+                self.used += 1;
+            }
+        }
+    }
+
+    /// Slots in use.
+    pub fn slots(&self) -> Vec<u32> {
+        let mut used = vec![true; self.flows.len()];
+        for &slot in &self.free {
+            used[slot as usize] = false;
+        }
+        (0..self.flows.len() as u32).filter(|&slot| used[slot as usize]).collect()
+    }
+}

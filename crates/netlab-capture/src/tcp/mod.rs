@@ -1,0 +1,958 @@
+//! TCP analysis: the rules of Wireshark's sequence analysis, one rule in one place, in their order,
+//! and tcptrace's view (octets seen before, Karn's RTT) beside them.
+//!
+//! Words: F is the sender of the packet at hand, R the other side; `ctl` any of SYN, FIN, RST. Zero is
+//! "unset" for `next`, `reach`, `ack`, the SYN time and the initial RTT, because it is in the program
+//! whose numbers these are; sequence numbers compare by signed difference, times by unsigned.
+//!
+//! Unsatisfactory: the 4.4 rules were written from a description and could not be compared with a
+//! running 4.4 on the machine this was made on; the MPTCP exception of rule 9 compares the subtypes of
+//! consecutive packets of one direction only.
+
+pub mod histogram;
+pub mod ranges;
+pub mod ring;
+
+use crate::flows::{Dir, Flow, Story};
+use crate::packet::{Extra, Packet, flag, mark, option};
+use histogram::Rtts;
+use ranges::Ranges;
+use ring::{Acked, Entry, LIMIT, Rings, before};
+
+/// Bits of [`Dir::state`].
+pub mod state {
+    /// `base` holds the first sequence number.
+    pub const BASE: u16 = 1;
+    /// A SYN was sent and no ACK without SYN since.
+    pub const FIRST_ACK_PENDING: u16 = 2;
+    /// No hole was seen since the other side's last ACK.
+    pub const IN_FLIGHT_VALID: u16 = 4;
+    /// The inline entry is in use.
+    pub const ONE: u16 = 8;
+    /// The inline entry was sent more than once.
+    pub const ONE_REPEATED: u16 = 16;
+    /// The newest packet was a keep-alive.
+    pub const LAST_KEEP_ALIVE: u16 = 32;
+    /// The newest packet was a zero-window probe.
+    pub const LAST_PROBE: u16 = 64;
+    /// The newest packet had SACK blocks.
+    pub const SACK: u16 = 128;
+    /// Octet ranges are accounted (the first sequence number consumed was seen).
+    pub const RANGES: u16 = 256;
+    /// `next` was last moved by a packet without data.
+    pub const NEXT_BY_EMPTY: u16 = 512;
+    /// A FIN was sent.
+    pub const FIN: u16 = 1024;
+    /// A retransmission happened: Karn's statistics may differ.
+    pub const KARN: u16 = 2048;
+    /// The window is closed since `Trouble::closed_since`.
+    pub const WINDOW_CLOSED: u16 = 4096;
+}
+
+/// Bits of [`Verdict::flags`], and their order in every table.
+pub mod analysis {
+    #![allow(missing_docs)]
+    pub const RETRANSMISSION: u32 = 1;
+    pub const FAST_RETRANSMISSION: u32 = 1 << 1;
+    pub const SPURIOUS_RETRANSMISSION: u32 = 1 << 2;
+    pub const OUT_OF_ORDER: u32 = 1 << 3;
+    pub const DUPLICATE_ACK: u32 = 1 << 4;
+    pub const LOST_SEGMENT: u32 = 1 << 5;
+    pub const ACK_LOST_SEGMENT: u32 = 1 << 6;
+    pub const ZERO_WINDOW: u32 = 1 << 7;
+    pub const ZERO_WINDOW_PROBE: u32 = 1 << 8;
+    pub const ZERO_WINDOW_PROBE_ACK: u32 = 1 << 9;
+    pub const WINDOW_FULL: u32 = 1 << 10;
+    pub const WINDOW_UPDATE: u32 = 1 << 11;
+    pub const KEEP_ALIVE: u32 = 1 << 12;
+    pub const KEEP_ALIVE_ACK: u32 = 1 << 13;
+    pub const REUSED_PORTS: u32 = 1 << 14;
+    /// 4.4 only.
+    pub const PARTIAL_ACK: u32 = 1 << 15;
+    /// Column names, by bit.
+    pub const NAMES: [&str; 16] = [
+        "retransmission",
+        "fast_retransmission",
+        "spurious_retransmission",
+        "out_of_order",
+        "duplicate_ack",
+        "lost_segment",
+        "ack_lost_segment",
+        "zero_window",
+        "zero_window_probe",
+        "zero_window_probe_ack",
+        "window_full",
+        "window_update",
+        "keep_alive",
+        "keep_alive_ack",
+        "reused_ports",
+        "partial_ack",
+    ];
+}
+use analysis as a;
+
+/// The limit of rule 12b, ns.
+const FAST_LIMIT: u64 = 20_000_000;
+/// The out-of-order limit while the initial RTT is unknown, ns.
+const ORDER_LIMIT: u64 = 3_000_000;
+/// "-1" of the duplicate counter, which is unsigned.
+const DUP_NONE: u32 = u32::MAX;
+
+/// What was decided about one packet. Times in ns; `u64::MAX` or 0 where there is nothing, as noted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Verdict {
+    /// Bits of [`analysis`].
+    pub flags: u32,
+    /// Number of this duplicate; 0 = none.
+    pub duplicate_ack_num: u32,
+    /// Frame it duplicates (low 32 bits).
+    pub duplicate_ack_frame: u32,
+    /// Frame acknowledged (low 32 bits); valid with `ack_rtt`.
+    pub acks_frame: Option<u32>,
+    /// Time since that frame.
+    pub ack_rtt: u64,
+    /// Retransmission timeout seen; 0 = none.
+    pub rto: u64,
+    /// Frame it is measured from (low 32 bits).
+    pub rto_frame: u32,
+    /// Octets in flight; 0 = not shown.
+    pub in_flight: u32,
+    /// Octets since the last push; 0 = not shown.
+    pub push_bytes: u32,
+    /// Octets tcptrace counts as sent before.
+    pub overlap: u32,
+}
+
+/// Anomalies of one direction; exists once the first happened.
+#[derive(Clone, Debug, Default)]
+pub struct Trouble {
+    /// Packets by [`analysis`] bit.
+    pub counts: [u32; 16],
+    /// Octets sent again (tcptrace).
+    pub retrans_bytes: u64,
+    /// Packets with such octets.
+    pub retrans_packets: u32,
+    /// Segments that filled a hole (tcptrace's out of order).
+    pub hole_fills: u32,
+    /// Longest run of duplicate acknowledgements.
+    pub max_dup_run: u32,
+    /// Packets with SACK blocks, the blocks, and duplicate SACKs (RFC 2883).
+    pub sack_packets: u32,
+    /// SACK blocks.
+    pub sack_blocks: u32,
+    /// D-SACKs.
+    pub dsack: u32,
+    /// Packets with ECE, with CWR, with CE in the IP header.
+    pub ece: u32,
+    /// Congestion window reduced.
+    pub cwr: u32,
+    /// Congestion experienced.
+    pub ce: u32,
+    /// When the window closed.
+    pub closed_since: i64,
+    /// Time this side's window was closed, ns.
+    pub zero_window_ns: u64,
+    /// ICMP "unreachable" (and the like) about this sender's packets.
+    pub icmp_unreach: u32,
+    /// ICMP "fragmentation needed" / "packet too big".
+    pub icmp_frag_needed: u32,
+    /// Smallest MTU such a message named; 0 = none.
+    pub mtu_hint: u32,
+    /// Segments whose checksum was verified and wrong.
+    pub bad_checksum: u32,
+    /// Segments whose checksum was left to the card.
+    pub partial_checksum: u32,
+    /// ACKs that Karn's rule keeps out of the statistics.
+    pub karn_ambiguous: u32,
+}
+
+/// What only the segment table needs, per direction.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Detail {
+    /// Frame that last changed the acknowledgement (low 32 bits).
+    pub dup_frame: u32,
+    /// Frame that moved `next` last (low 32 bits).
+    pub next_frame: u32,
+    push_bytes: u32,
+    push_last: bool,
+}
+
+/// Which release's rules apply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rules {
+    /// tshark 4.0.
+    #[default]
+    V40,
+    /// tshark 4.4.
+    V44,
+}
+
+/// Pools shared by the flows of a shard.
+#[derive(Debug, Default)]
+pub struct Tcp {
+    /// Release followed.
+    pub rules: Rules,
+    /// Lists of unacknowledged segments.
+    pub rings: Rings,
+    /// RTT statistics.
+    pub rtts: Rtts,
+    /// Octet ranges of directions with holes.
+    pub ranges: Vec<Ranges>,
+    free_ranges: Vec<u32>,
+    /// Anomalies.
+    pub troubles: Vec<Trouble>,
+    free_troubles: Vec<u32>,
+    /// Details by slot, when the segment table is wanted.
+    pub details: Vec<[Detail; 2]>,
+    /// Last MPTCP subtypes by (slot, direction).
+    mptcp: std::collections::HashMap<(u32, u8), u16>,
+}
+
+/// One packet on its way through the rules.
+struct Step<'a> {
+    packet: &'a Packet,
+    extra: Option<&'a Extra>,
+    frame: u64,
+    slot: usize,
+    dir: usize,
+}
+
+/// How the packet stands to the stored initial number, before anything else looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// Belongs to the stream.
+    Same,
+    /// A SYN (in 4.4 also a SYN+ACK) that opens a new stream on the same ports.
+    Reused,
+    /// A SYN+ACK with another number: the stored one is replaced (4.0).
+    Renumbered,
+}
+
+/// Unsigned time difference, ns: an earlier packet is "very late".
+#[inline(always)]
+fn since(now: i64, then: i64) -> u64 {
+    now.wrapping_sub(then) as u64
+}
+
+impl Tcp {
+    /// Empty pools.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, ..Self::default() }
+    }
+
+    /// Whether a packet with SYN opens a new stream where one with this key exists.
+    pub fn opening(&self, flow: &Flow, story: &Story, packet: &Packet) -> Opening {
+        let syn = packet.flags & (flag::SYN | flag::ACK);
+        let dir = usize::from(packet.marks & mark::REVERSED);
+        let own = &flow.dirs[dir];
+        if syn & flag::SYN == 0 || own.state & state::BASE == 0 {
+            return Opening::Same;
+        }
+        if packet.seq != own.base {
+            return if syn == flag::SYN || self.rules == Rules::V44 {
+                Opening::Reused
+            } else {
+                Opening::Renumbered
+            };
+        }
+        let ended = story.dirs.iter().any(|d| d.rst > 0 || d.fin > 0);
+        if syn == flag::SYN && self.rules == Rules::V44 && ended { Opening::Reused } else { Opening::Same }
+    }
+
+    /// The anomalies of a direction, created on first use.
+    pub fn trouble(&mut self, handle: &mut u32) -> &mut Trouble {
+        if *handle == 0 {
+            *handle = match self.free_troubles.pop() {
+                Some(free) => {
+                    self.troubles[free as usize - 1] = Trouble::default();
+                    free
+                }
+                None => {
+                    self.troubles.push(Trouble::default());
+                    self.troubles.len() as u32
+                }
+            };
+        }
+        &mut self.troubles[*handle as usize - 1]
+    }
+
+    /// Advance the flow by one packet. `DETAIL`: also keep what only the segment table shows.
+    #[inline(always)]
+    pub fn analyse<const DETAIL: bool>(
+        &mut self,
+        flow: &mut Flow,
+        story: &mut Story,
+        packet: &Packet,
+        extra: Option<&Extra>,
+        frame: u64,
+        slot: usize,
+    ) -> Verdict {
+        let dir = usize::from(packet.marks & mark::REVERSED);
+        if DETAIL && self.details.len() <= slot {
+            self.details.resize(slot + 1, [Detail::default(); 2]);
+        }
+        let step = Step { packet, extra, frame, slot, dir };
+        let mut verdict = Verdict::default();
+        if packet.marks & mark::NO_LENGTH == 0 {
+            self.sequence::<DETAIL>(flow, story, &step, &mut verdict);
+        }
+        self.afterwards(flow, story, &step);
+        verdict
+    }
+
+    /// Rules 1 to 17.
+    #[inline(always)]
+    fn sequence<const DETAIL: bool>(
+        &mut self,
+        flow: &mut Flow,
+        story: &mut Story,
+        step: &Step<'_>,
+        verdict: &mut Verdict,
+    ) {
+        let Step { packet, dir, .. } = *step;
+        let (low, high) = flow.dirs.split_at_mut(1);
+        let (f, r) = if dir == 0 { (&mut low[0], &mut high[0]) } else { (&mut high[0], &mut low[0]) };
+        let Packet { seq, ack, len, ts: now, .. } = *packet;
+        let window = u32::from(packet.window);
+        let acks = packet.flags & flag::ACK != 0;
+        let ctl = packet.flags & (flag::SYN | flag::FIN | flag::RST) != 0;
+        let edge = u32::from(packet.flags & (flag::SYN | flag::FIN) != 0);
+        let end = seq.wrapping_add(len);
+
+        if f.state & state::BASE == 0 {
+            f.base = if packet.flags & flag::SYN != 0 { seq } else { seq.wrapping_sub(1) };
+            f.state |= state::BASE;
+        }
+        if acks {
+            if r.state & state::BASE == 0 {
+                r.base = ack.wrapping_sub(1);
+                r.state |= state::BASE;
+            }
+            r.state |= state::IN_FLIGHT_VALID;
+        }
+
+        let mut flags = 0u32;
+        let pure = len == 0 && !ctl && seq == f.next && ack == f.ack;
+        // 1
+        let probe = len == 1 && seq == f.next && r.window == 0;
+        if probe {
+            flags |= a::ZERO_WINDOW_PROBE;
+        } else {
+            // 2
+            if window == 0 && !ctl {
+                flags |= a::ZERO_WINDOW;
+            }
+            // 3
+            if f.next != 0 && before(f.next, seq) && packet.flags & flag::RST == 0 {
+                flags |= a::LOST_SEGMENT;
+                f.state &= !state::IN_FLIGHT_VALID;
+            }
+            // 4
+            if len <= 1 && seq == f.next.wrapping_sub(1) && !ctl {
+                flags |= a::KEEP_ALIVE;
+            }
+            // 5
+            if pure && window != 0 && window != f.window {
+                let sack = step.extra.is_some_and(|e| e.sack_count > 0);
+                if self.rules == Rules::V44 && sack {
+                    self.duplicate::<DETAIL>(f, step, verdict, &mut flags);
+                } else {
+                    flags |= a::WINDOW_UPDATE;
+                }
+            }
+            // 6
+            if len > 0 && !ctl && r.scale != -1 {
+                let shift =
+                    if r.scale == -2 || r.state & state::FIRST_ACK_PENDING != 0 { 0 } else { r.scale as u32 };
+                if end == r.ack.wrapping_add(r.window.wrapping_shl(shift)) {
+                    flags |= a::WINDOW_FULL;
+                }
+            }
+            if pure && window == f.window {
+                if window != 0 {
+                    if r.state & state::LAST_KEEP_ALIVE != 0 {
+                        // 7
+                        flags |= a::KEEP_ALIVE_ACK;
+                    } else {
+                        // 9
+                        self.duplicate::<DETAIL>(f, step, verdict, &mut flags);
+                    }
+                } else if r.state & state::LAST_PROBE != 0 {
+                    // 8
+                    flags |= a::ZERO_WINDOW_PROBE_ACK;
+                }
+            }
+            if self.rules == Rules::V44
+                && len == 0
+                && !ctl
+                && seq == f.next
+                && ack == f.ack.wrapping_add(1)
+                && window == 0
+                && f.window == 0
+                && r.state & state::LAST_PROBE != 0
+            {
+                // 8 of 4.4: the probe's octet was taken
+                flags |= a::ZERO_WINDOW_PROBE_ACK;
+                r.next = ack;
+                r.reach = ack;
+            }
+        }
+        // 10
+        if ack != f.ack {
+            f.dup = 0;
+            if DETAIL {
+                self.details[step.slot][dir].dup_frame = step.frame as u32;
+            }
+        }
+        // 11
+        if acks && r.reach != 0 && before(r.reach, ack) {
+            self.acked_unseen(f, r, packet, &mut flags);
+        }
+        // 12
+        if (len > 0 || edge != 0) && flags & a::KEEP_ALIVE == 0 && f.next != 0 {
+            let below = before(seq, f.next);
+            let stuck = below && !(len > 1 && seq == f.next.wrapping_sub(1));
+            if below || len > 0 && r.ack != 0 && !before(r.ack, end) {
+                self.repeated::<DETAIL>(f, r, story, step, stuck, &mut flags, verdict);
+            }
+        } else if len > 0 && flags & a::KEEP_ALIVE == 0 && r.ack != 0 && !before(r.ack, end) {
+            // 12a needs no earlier segment
+            flags |= a::SPURIOUS_RETRANSMISSION | a::RETRANSMISSION;
+        }
+        // tcptrace's view, before `next` moves
+        if len > 0 || edge != 0 {
+            let syn = u32::from(packet.flags & flag::SYN != 0);
+            self.octets(f, r, story, step, syn, edge, verdict);
+        } else if flags & a::LOST_SEGMENT != 0 && f.ranges == 0 && f.state & state::RANGES != 0 {
+            // `next` is about to jump over octets that were not seen.
+            self.hole(f);
+        }
+        // 13
+        let mut close = end;
+        if len > 0 || edge != 0 {
+            let listed =
+                if f.ring == 0 { usize::from(f.state & state::ONE != 0) } else { self.rings.len(f.ring) };
+            if listed < LIMIT {
+                close = end.wrapping_add(edge);
+                let entry = Entry {
+                    seq,
+                    end: close,
+                    time: now,
+                    frame: step.frame as u32,
+                    repeated: verdict.overlap > 0,
+                };
+                self.list(f, entry);
+            }
+        }
+        // 14
+        if (before(f.next, close) || f.next == 0) && !probe {
+            f.next = close;
+            f.next_time = now;
+            if self.rules == Rules::V44 {
+                f.state &= !state::NEXT_BY_EMPTY;
+                f.state |= if len == 0 { state::NEXT_BY_EMPTY } else { 0 };
+            }
+            if DETAIL {
+                self.details[step.slot][dir].next_frame = step.frame as u32;
+            }
+        }
+        if (seq == f.reach || f.reach == 0) && !probe {
+            f.reach = f.next;
+        }
+        // 15
+        f.window = window;
+        f.ack = ack;
+        f.ack_time = now;
+        f.state &= !(state::LAST_KEEP_ALIVE | state::LAST_PROBE);
+        if flags & (a::KEEP_ALIVE | a::ZERO_WINDOW_PROBE) != 0 {
+            f.state |= if probe { state::LAST_PROBE } else { state::LAST_KEEP_ALIVE };
+        }
+        // 16
+        if r.ring != 0 || r.state & state::ONE != 0 {
+            self.acknowledge(r, story, 1 - dir, ack, now, &mut flags, verdict);
+        }
+        // 17
+        if len > 0 && f.state & state::IN_FLIGHT_VALID != 0 && (f.ring != 0 || f.state & state::ONE != 0) {
+            let (first, last) = match f.ring {
+                0 => (f.one_seq.wrapping_sub(f.base), f.one_end.wrapping_sub(f.base)),
+                ring => self.rings.ends(ring, f.base),
+            };
+            let flight = last.wrapping_sub(first).wrapping_sub(r.sack_sum);
+            if flight > 0 && flight < 2_000_000_000 {
+                verdict.in_flight = flight - edge;
+                f.flight_max = f.flight_max.max(verdict.in_flight);
+            }
+            if DETAIL {
+                let detail = &mut self.details[step.slot][dir];
+                let push = packet.flags & flag::PSH != 0;
+                detail.push_bytes = if detail.push_last { len } else { detail.push_bytes.wrapping_add(len) };
+                detail.push_last = push;
+                verdict.push_bytes = detail.push_bytes;
+            }
+        }
+        verdict.flags |= flags;
+        if flags != 0 {
+            self.count(&mut story.dirs[dir].trouble, flags, verdict.duplicate_ack_num);
+        }
+    }
+
+    #[cold]
+    fn count(&mut self, handle: &mut u32, flags: u32, duplicate: u32) {
+        let trouble = self.trouble(handle);
+        let mut left = flags;
+        while left != 0 {
+            trouble.counts[left.trailing_zeros() as usize & 15] += 1;
+            left &= left - 1;
+        }
+        trouble.max_dup_run = trouble.max_dup_run.max(duplicate);
+    }
+
+    /// Rule 9. MPTCP tolerates duplicates that carry another operation (RFC 8684 §4).
+    fn duplicate<const DETAIL: bool>(
+        &mut self,
+        f: &mut Dir,
+        step: &Step<'_>,
+        verdict: &mut Verdict,
+        flags: &mut u32,
+    ) {
+        let operation = step.extra.map_or(0, |e| e.mptcp);
+        if operation != 0 {
+            let last = self.mptcp.insert((step.slot as u32, step.dir as u8), operation);
+            if last.is_some_and(|last| last != operation) {
+                return;
+            }
+        }
+        f.dup = if f.dup == DUP_NONE { 1 } else { f.dup + 1 };
+        *flags |= a::DUPLICATE_ACK;
+        verdict.duplicate_ack_num = f.dup;
+        if DETAIL {
+            verdict.duplicate_ack_frame = self.details[step.slot][step.dir].dup_frame;
+        }
+    }
+
+    /// Rule 11: an acknowledgement of something the capture did not see.
+    #[cold]
+    fn acked_unseen(&mut self, f: &Dir, r: &mut Dir, packet: &Packet, flags: &mut u32) {
+        let ack = packet.ack;
+        if self.rules == Rules::V40 {
+            if before(r.reach, r.next) {
+                r.reach = r.next;
+                *flags |= a::ACK_LOST_SEGMENT;
+            } else {
+                if r.dup == 0 {
+                    *flags |= a::ACK_LOST_SEGMENT;
+                }
+                r.dup = DUP_NONE;
+            }
+            return;
+        }
+        if ack == f.ack.wrapping_add(1) && packet.seq == f.next && r.state & state::LAST_PROBE != 0 {
+            *flags |= a::WINDOW_UPDATE;
+            return;
+        }
+        *flags |= a::ACK_LOST_SEGMENT;
+        // The newest segments, as far down as they touch one another.
+        let mut tail: Option<(u32, u32)> = None;
+        if r.ring != 0 {
+            let entries: Vec<Entry> = self.rings.iter(r.ring).collect();
+            for entry in entries.iter().rev() {
+                tail = match tail {
+                    None => Some((entry.seq, entry.end)),
+                    Some((low, high)) if entry.end == low => Some((entry.seq, high)),
+                    Some(_) => break,
+                };
+            }
+        } else if r.state & state::ONE != 0 {
+            tail = Some((r.one_seq, r.one_end));
+        }
+        r.reach = match tail {
+            Some((low, high)) if !before(ack, low) && before(ack, high) => high,
+            _ => ack,
+        };
+    }
+
+    /// Rule 12: which kind of repetition this is.
+    #[cold]
+    #[allow(clippy::too_many_arguments)]
+    fn repeated<const DETAIL: bool>(
+        &mut self,
+        f: &Dir,
+        r: &Dir,
+        story: &Story,
+        step: &Step<'_>,
+        stuck: bool,
+        flags: &mut u32,
+        verdict: &mut Verdict,
+    ) {
+        let Packet { seq, len, ts: now, .. } = *step.packet;
+        let end = seq.wrapping_add(len);
+        let edge = u32::from(step.packet.flags & (flag::SYN | flag::FIN) != 0);
+        let later = self.rules == Rules::V44;
+        // a
+        if len > 0 && r.ack != 0 && !before(r.ack, end) {
+            *flags |= a::SPURIOUS_RETRANSMISSION | a::RETRANSMISSION;
+            return;
+        }
+        if !stuck {
+            return;
+        }
+        // b
+        let asked = r.ack == seq || later && r.state & state::SACK != 0;
+        if r.dup >= 2 && asked && since(now, r.ack_time) < FAST_LIMIT {
+            *flags |= a::FAST_RETRANSMISSION | a::RETRANSMISSION;
+            return;
+        }
+        // c
+        let limit = if story.initial_rtt == 0 { ORDER_LIMIT } else { story.initial_rtt };
+        let mut at_end = f.next == end.wrapping_add(edge);
+        let mut listed = false;
+        if later {
+            at_end &= f.state & state::NEXT_BY_EMPTY == 0;
+            let same = |e: &Entry| e.seq == seq && e.end == end.wrapping_add(edge);
+            listed = match f.ring {
+                0 => f.state & state::ONE != 0 && f.one_seq == seq && f.one_end == end.wrapping_add(edge),
+                ring => self.rings.iter(ring).any(|e| same(&e)),
+            };
+        }
+        if since(now, f.next_time) < limit && !at_end && !listed {
+            *flags |= a::OUT_OF_ORDER;
+            return;
+        }
+        // d
+        *flags |= a::RETRANSMISSION;
+        let oldest = match f.ring {
+            0 if f.state & state::ONE != 0 => Some((f.one_time, f.one_frame)),
+            0 => None,
+            ring if later => self.rings.iter(ring).find(|e| !before(e.seq, seq)).map(|e| (e.time, e.frame)),
+            ring => self.rings.oldest(ring).map(|e| (e.time, e.frame)),
+        };
+        let next_frame = if DETAIL { self.details[step.slot][step.dir].next_frame } else { 0 };
+        let (then, frame) = oldest.unwrap_or((f.next_time, next_frame));
+        verdict.rto = since(now, then);
+        verdict.rto_frame = frame;
+    }
+
+    /// Rule 13: remember a segment until it is acknowledged.
+    #[inline(always)]
+    fn list(&mut self, f: &mut Dir, entry: Entry) {
+        if f.ring == 0 {
+            if f.state & state::ONE == 0 {
+                f.one_seq = entry.seq;
+                f.one_end = entry.end;
+                f.one_time = entry.time;
+                f.one_frame = entry.frame;
+                f.state = (f.state | state::ONE) & !state::ONE_REPEATED;
+                if entry.repeated {
+                    f.state |= state::ONE_REPEATED;
+                }
+                return;
+            }
+            f.ring = self.rings.take();
+            let one = self.one(f);
+            self.rings.push(f.ring, one);
+            f.state &= !state::ONE;
+        }
+        self.rings.push(f.ring, entry);
+    }
+
+    #[inline(always)]
+    fn one(&self, f: &Dir) -> Entry {
+        Entry {
+            seq: f.one_seq,
+            end: f.one_end,
+            time: f.one_time,
+            frame: f.one_frame,
+            repeated: f.state & state::ONE_REPEATED != 0,
+        }
+    }
+
+    /// Rule 16, for the list of the other side; and Karn's variant of the same sample.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    fn acknowledge(
+        &mut self,
+        r: &mut Dir,
+        story: &mut Story,
+        other: usize,
+        ack: u32,
+        now: i64,
+        flags: &mut u32,
+        verdict: &mut Verdict,
+    ) {
+        let acked = if r.ring == 0 {
+            let one = self.one(r);
+            if one.end == ack {
+                r.state &= !state::ONE;
+                Acked { exact: Some(one), newest: Some(one), partial: None }
+            } else if before(one.seq, ack) && before(ack, one.end) {
+                r.one_seq = ack;
+                Acked { partial: Some(one), ..Acked::default() }
+            } else {
+                if !before(ack, one.end) {
+                    r.state &= !state::ONE;
+                }
+                Acked::default()
+            }
+        } else {
+            let acked = self.rings.acknowledge(r.ring, ack);
+            if self.rings.len(r.ring) == 0 {
+                self.rings.give(r.ring);
+                r.ring = 0;
+            }
+            acked
+        };
+        let mut sampled = acked.exact;
+        if self.rules == Rules::V44 && sampled.is_none() && acked.partial.is_some() {
+            sampled = acked.partial;
+            *flags |= a::PARTIAL_ACK;
+        }
+        let Some(entry) = sampled else { return };
+        let rtt = since(now, entry.time);
+        verdict.acks_frame = Some(entry.frame);
+        verdict.ack_rtt = rtt;
+        if rtt == 0 {
+            return;
+        }
+        if r.rtt == 0 {
+            r.rtt = self.rtts.new_record();
+        }
+        if acked.exact.is_some_and(|e| e.repeated) || acked.newest.is_some_and(|e| e.repeated) {
+            // The octets were sent more than once: Karn's statistics leave this sample out.
+            self.rtts.karn(r.rtt);
+            r.state |= state::KARN;
+            let handle = &mut story.dirs[other].trouble;
+            self.trouble(handle).karn_ambiguous += 1;
+        } else if r.state & state::KARN != 0 {
+            let karn = self.rtts.karn(r.rtt);
+            self.rtts.add(karn, rtt);
+        }
+        self.rtts.add(r.rtt, rtt);
+    }
+
+    /// tcptrace's accounting of octets. A segment sent into a closed window is a probe and left out.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    fn octets(
+        &mut self,
+        f: &mut Dir,
+        r: &Dir,
+        story: &mut Story,
+        step: &Step<'_>,
+        syn: u32,
+        edge: u32,
+        verdict: &mut Verdict,
+    ) {
+        let Packet { seq, len, .. } = *step.packet;
+        let size = len.wrapping_add(edge);
+        if f.state & state::RANGES == 0 {
+            f.state |= state::RANGES;
+            if f.next == 0 || f.next == seq {
+                return;
+            }
+        } else if f.ranges == 0 && seq == f.next && r.window != 0 {
+            return;
+        }
+        self.odd_octets(f, r, story, step, syn, size, verdict);
+    }
+
+    /// The same when the segment does not simply continue.
+    #[cold]
+    #[allow(clippy::too_many_arguments)]
+    fn odd_octets(
+        &mut self,
+        f: &mut Dir,
+        r: &Dir,
+        story: &mut Story,
+        step: &Step<'_>,
+        syn: u32,
+        size: u32,
+        verdict: &mut Verdict,
+    ) {
+        let seq = step.packet.seq;
+        if r.window == 0 && syn == 0 {
+            return;
+        }
+        if f.ranges == 0 {
+            self.hole(f);
+        }
+        let ranges = &mut self.ranges[f.ranges as usize - 1];
+        let added = ranges.add(seq, size);
+        let high = seq.wrapping_add(size);
+        let next = if before(f.next, high) { high } else { f.next };
+        if ranges.whole() == Some(next) {
+            self.free_ranges.push(f.ranges);
+            f.ranges = 0;
+        }
+        if added == ranges::Added::default() {
+            return;
+        }
+        let trouble = self.trouble(&mut story.dirs[step.dir].trouble);
+        trouble.hole_fills += u32::from(added.fills_hole);
+        if added.overlap > 0 {
+            trouble.retrans_bytes += u64::from(added.overlap);
+            trouble.retrans_packets += 1;
+            verdict.overlap = added.overlap;
+            if f.ring != 0 {
+                self.rings.mark_repeated(f.ring, seq, high);
+            } else if f.state & state::ONE != 0 && before(seq, f.one_end) && before(f.one_seq, high) {
+                f.state |= state::ONE_REPEATED;
+            }
+        }
+    }
+
+    /// Begin to keep ranges: what was seen so far is one, up to `next`, no longer than comparisons reach.
+    fn hole(&mut self, f: &mut Dir) {
+        let far = f.payload > 1 << 30 || f.next.wrapping_sub(f.base) > 1 << 30;
+        let low = if far { f.next.wrapping_sub(1 << 30) } else { f.base };
+        let handle = self.free_ranges.pop().unwrap_or_else(|| {
+            self.ranges.push(Ranges::default());
+            self.ranges.len() as u32
+        });
+        f.ranges = handle;
+        self.ranges[handle as usize - 1].begin(low, f.next);
+    }
+
+    /// What follows the analysis: handshake, initial RTT, options, window in octets, ECN.
+    #[inline(always)]
+    fn afterwards(&mut self, flow: &mut Flow, story: &mut Story, step: &Step<'_>) {
+        let Step { packet, extra, dir, .. } = *step;
+        let syn = packet.flags & flag::SYN != 0;
+        let acks = packet.flags & flag::ACK != 0;
+        let (low, high) = flow.dirs.split_at_mut(1);
+        let (f, r) = if dir == 0 { (&mut low[0], &mut high[0]) } else { (&mut high[0], &mut low[0]) };
+        if acks && !syn && flow.initial_pending {
+            // A difference of 0 leaves it unset: the next such packet tries again.
+            story.initial_rtt = since(packet.ts, story.syn_time);
+            flow.initial_pending = story.initial_rtt == 0;
+        }
+        if acks && !syn && f.state & state::FIRST_ACK_PENDING != 0 {
+            let [_, answered] = story.handshake;
+            let opener = story.dirs[dir].synack == 0 && packet.flags & flag::RST == 0;
+            if story.handshake_rtt[1] == u64::MAX && answered != i64::MIN && opener {
+                story.handshake_rtt[1] = since(packet.ts, answered);
+            }
+            f.state &= !state::FIRST_ACK_PENDING;
+        }
+        f.sack_sum = 0;
+        f.state &= !state::SACK;
+        if syn || extra.is_some() {
+            self.rare(f, r, story, step);
+            if syn && !acks {
+                flow.initial_pending = story.initial_rtt == 0 && packet.ts != 0;
+            }
+        }
+        // The window as offered: scaled once both sides' SYNs allow it.
+        if acks && packet.flags & flag::RST == 0 {
+            let shift = if syn || f.scale < 0 { 0 } else { f.scale as u32 };
+            let offered = u32::from(packet.window) << shift;
+            f.window_max = f.window_max.max(offered);
+            f.window_min = f.window_min.min(offered);
+            if offered == 0 && f.state & state::WINDOW_CLOSED == 0 {
+                f.state |= state::WINDOW_CLOSED;
+                self.trouble(&mut story.dirs[dir].trouble).closed_since = packet.ts;
+            } else if offered != 0 && f.state & state::WINDOW_CLOSED != 0 {
+                f.state &= !state::WINDOW_CLOSED;
+                let trouble = self.trouble(&mut story.dirs[dir].trouble);
+                let closed = packet.ts.saturating_sub(trouble.closed_since).max(0) as u64;
+                trouble.zero_window_ns = trouble.zero_window_ns.saturating_add(closed);
+            }
+        }
+        if packet.flags & (flag::ECE | flag::CWR) != 0 && !syn || packet.marks & mark::CE != 0 {
+            let trouble = self.trouble(&mut story.dirs[dir].trouble);
+            trouble.ece += u32::from(packet.flags & flag::ECE != 0 && !syn);
+            trouble.cwr += u32::from(packet.flags & flag::CWR != 0 && !syn);
+            trouble.ce += u32::from(packet.marks & mark::CE != 0);
+        }
+        if packet.marks & (mark::CHECKSUM_BAD | mark::CHECKSUM_PARTIAL) != 0 {
+            let trouble = self.trouble(&mut story.dirs[dir].trouble);
+            trouble.bad_checksum += u32::from(packet.marks & mark::CHECKSUM_BAD != 0);
+            trouble.partial_checksum += u32::from(packet.marks & mark::CHECKSUM_PARTIAL != 0);
+        }
+    }
+
+    /// SYNs and packets with options beyond time stamps.
+    #[inline(never)]
+    fn rare(&mut self, f: &mut Dir, r: &mut Dir, story: &mut Story, step: &Step<'_>) {
+        let Step { packet, extra, dir, .. } = *step;
+        let syn = packet.flags & flag::SYN != 0;
+        let acks = packet.flags & flag::ACK != 0;
+        if syn {
+            f.state |= state::FIRST_ACK_PENDING;
+            let kind = usize::from(acks);
+            if !acks {
+                story.syn_time = packet.ts;
+            }
+            if story.handshake[kind] == i64::MIN {
+                story.handshake[kind] = packet.ts;
+                if acks && story.handshake[0] != i64::MIN {
+                    story.handshake_rtt[0] = since(packet.ts, story.handshake[0]);
+                }
+            }
+        }
+        let own = &mut story.dirs[dir];
+        if let Some(extra) = extra {
+            own.options |= extra.options;
+            own.mptcp |= extra.mptcp;
+            if extra.options & option::MSS != 0 && syn {
+                own.mss = extra.mss;
+            }
+            if extra.options & option::SCALE != 0 && syn {
+                own.scale = Some(extra.scale);
+                f.scale = extra.scale.min(14) as i8;
+            }
+            if extra.sack_count > 0 {
+                f.state |= state::SACK;
+                let blocks = &extra.sack[..usize::from(extra.sack_count).min(4)];
+                let sum = blocks
+                    .iter()
+                    .take(3)
+                    .fold(0u32, |sum, (left, right)| sum.wrapping_add(right.wrapping_sub(*left)));
+                f.sack_sum = sum;
+                let duplicate = is_dsack(blocks, packet.ack);
+                let trouble = self.trouble(&mut own.trouble);
+                trouble.sack_packets += 1;
+                trouble.sack_blocks += u32::from(extra.sack_count);
+                trouble.dsack += u32::from(duplicate);
+            }
+        }
+        if syn {
+            if f.scale == -1 {
+                f.scale = -2;
+                r.scale = -2;
+            } else if acks && r.scale == -2 {
+                f.scale = -2;
+            }
+        }
+    }
+}
+
+/// RFC 2883: the first block lies below the acknowledgement, or within the second block.
+pub fn is_dsack(blocks: &[(u32, u32)], ack: u32) -> bool {
+    match *blocks {
+        [(_, right), ..] if !before(ack, right) => true,
+        [(left, right), (outer_left, outer_right), ..] => {
+            !before(left, outer_left) && !before(outer_right, right)
+        }
+        _ => false,
+    }
+}
+
+impl Tcp {
+    /// Take back what an evicted flow holds in the pools.
+    pub fn release(&mut self, flow: &Flow, story: &Story) {
+        for dir in &flow.dirs {
+            if dir.ring != 0 {
+                self.rings.give(dir.ring);
+            }
+            if dir.ranges != 0 {
+                self.free_ranges.push(dir.ranges);
+            }
+            self.rtts.release(dir.rtt);
+        }
+        for dir in &story.dirs {
+            if dir.trouble != 0 {
+                self.free_troubles.push(dir.trouble);
+            }
+        }
+    }
+}
