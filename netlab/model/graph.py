@@ -20,8 +20,8 @@ from netlab.units import format_rate, format_ratio, format_time
 
 STRESS_UP_TO = 120
 ADDRESSES_UP_TO = 40  # nodes; beyond, addresses would cover the picture
-HOP = 210  # pixels between neighbours
-FONT = "font-family='system-ui, sans-serif'"
+HOP = 250  # pixels between neighbours
+FLAT = 0.9  # cosine of the steepest angle at which a line counts as flat
 
 
 def impairment_label(forward: Impairment, backward: Impairment) -> list[str]:
@@ -119,7 +119,9 @@ def layout(topology: Topology) -> dict[str, tuple[int, int]]:
     placed: dict[int, _Point] = {}
     right = 0.0
     for part in _components(neighbours):
-        points = _turn(_place(part, neighbours))
+        first = min(part)
+        edge = (first, min(neighbours[first], default=first))
+        points = _sort_leaves(_turn(_place(part, neighbours), edge), neighbours)
         left = min(x for x, _ in points.values())
         for i, (x, y) in points.items():
             placed[i] = (x - left + right, y)
@@ -242,8 +244,8 @@ def _relax(points: dict[int, _Point], hops: Mapping[int, Mapping[int, int]]) -> 
     return points
 
 
-def _turn(points: dict[int, _Point]) -> dict[int, _Point]:
-    """Lay the long side flat, the first node to the left and, of the rest, the second one up."""
+def _turn(points: dict[int, _Point], edge: tuple[int, int]) -> dict[int, _Point]:
+    """Lay the long side flat (without one, a link), the first node left, the next one up."""
     if len(points) == 1:
         return dict.fromkeys(points, (0.0, 0.0))
     n = len(points)
@@ -253,6 +255,10 @@ def _turn(points: dict[int, _Point]) -> dict[int, _Point]:
     syy = sum((y - cy) ** 2 for _, y in points.values())
     sxy = sum((x - cx) * (y - cy) for x, y in points.values())
     angle = -atan2(2 * sxy, sxx - syy) / 2
+    spread = hypot(sxx - syy, 2 * sxy)  # 0 for what is as wide as it is high
+    if spread < 0.2 * (sxx + syy):
+        start, end = edge
+        angle = -atan2(points[end][1] - points[start][1], points[end][0] - points[start][0])
     c, s = cos(angle), sin(angle)
     turned = {
         i: ((x - cx) * c - (y - cy) * s, (x - cx) * s + (y - cy) * c)
@@ -267,10 +273,25 @@ def _turn(points: dict[int, _Point]) -> dict[int, _Point]:
     return turned
 
 
+def _sort_leaves(
+    points: dict[int, _Point], neighbours: Sequence[Sequence[int]]
+) -> dict[int, _Point]:
+    """Let the leaves of a node change places so that they read from top to bottom."""
+    leaves: dict[int, list[int]] = {}
+    for i in sorted(points):
+        if len(neighbours[i]) == 1:
+            leaves.setdefault(neighbours[i][0], []).append(i)
+    for mine in leaves.values():
+        spots = sorted((points[i] for i in mine), key=lambda p: (round(p[1], 3), round(p[0], 3)))
+        points.update(zip(mine, spots, strict=True))
+    return points
+
+
 # -- SVG ---------------------------------------------------------------------------------------
 
 _STYLE = """\
-text { font: 13px system-ui, 'DejaVu Sans', sans-serif; fill: #1d2733; }
+text { font: 13px system-ui, 'DejaVu Sans', sans-serif; fill: #1d2733; text-anchor: middle;
+  dominant-baseline: central; }
 .end { font-size: 10.5px; fill: #55606d; }
 .word { font-size: 11px; fill: #9a3412; font-weight: 600; }
 .halo { paint-order: stroke; stroke: #fff; stroke-width: 4px; stroke-linejoin: round; }
@@ -279,7 +300,7 @@ text { font: 13px system-ui, 'DejaVu Sans', sans-serif; fill: #1d2733; }
 .host { fill: #e8f1fb; stroke: #3b6ea5; stroke-width: 1.6; }
 .router { fill: #eaf6ec; stroke: #3c8a4c; stroke-width: 1.6; }
 .switch { fill: #f2ecf9; stroke: #7a54a8; stroke-width: 1.6; }
-.name { text-anchor: middle; dominant-baseline: central; font-weight: 600; }
+.name { font-weight: 600; }
 """
 
 
@@ -345,66 +366,59 @@ def _draw_node(node: Node, box: _Box) -> str:
 def _draw_link(
     link: Link, boxes: Mapping[str, _Box], nodes: Mapping[str, Node], number: int, size: int
 ) -> tuple[str, list[str]]:
-    """Return the line of a link and the texts that belong on top of everything."""
+    """Return the line of a link and the texts that belong on top of everything.
+
+    The texts at the ends stand below a flat line and upon any other, the impairments beside it.
+    The `number`-th parallel link bends, and everything of it goes outwards.
+    """
     a, b = boxes[link.a.node], boxes[link.b.node]
     length = hypot(b.x - a.x, b.y - a.y) or 1.0
     ux, uy = (b.x - a.x) / length, (b.y - a.y) / length
-    # Parallel links bend away from each other, alternately to both sides.
-    bend = (number + 1) // 2 * 46 * (1 if number % 2 else -1)
-    mx, my = (a.x + b.x) / 2 - uy * bend * 2, (a.y + b.y) / 2 + ux * bend * 2
-    impaired = link.forward or link.backward
-    style = "link impaired" if impaired else "link"
-    path = f"<path class='{style}' d='M{a.x} {a.y} Q{round(mx)} {round(my)} {b.x} {b.y}'/>"
-    if not bend:
-        path = f"<path class='{style}' d='M{a.x} {a.y} L{b.x} {b.y}'/>"
+    nx, ny = (-uy, ux) if (ux, -uy) > (0, 0) else (uy, -ux)
+    bend = (number + 1) // 2 * 60 * (-1 if number % 2 else 1)
+    style = "link impaired" if link.forward or link.backward else "link"
+    middle_x, middle_y = (a.x + b.x) / 2, (a.y + b.y) / 2
+    way = f"Q{round(middle_x + nx * bend * 2)} {round(middle_y + ny * bend * 2)}" if bend else "L"
+    path = f"<path class='{style}' d='M{a.x} {a.y} {way} {b.x} {b.y}'/>"
+
+    side = 0 if abs(ny) < FLAT else -1 if bend < 0 else 1
     texts: list[str] = []
     if size <= ADDRESSES_UP_TO:
-        for end, box, sign in ((link.a, a, 1.0), (link.b, b, -1.0)):
-            if nodes[end.node].hidden:
+        for interface, box, sign in ((link.a, a, 1), (link.b, b, -1)):
+            if nodes[interface.node].hidden:
                 continue
-            reach = _edge(box, ux, uy) + 8
-            t = min(0.45, reach / length)
-            x, y = box.x + sign * ux * reach, box.y + sign * uy * reach
-            y += 4 * (t * (1 - t)) * ux * bend * sign * sign
-            texts.append(_end_text(end, x, y, ux * sign, uy * sign))
-    middle = ((a.x + b.x) / 2 - uy * bend, (a.y + b.y) / 2 + ux * bend)
+            lines = [interface.name, *_shown(interface)]
+            w, h = 6 * max(map(len, lines)), 12 * len(lines)
+            along = box.width / 2 / abs(ux) + 3 + w / 2 if side else _clear(box, w, h, ux, uy)
+            t = min(0.5, along / length)
+            away = side * (4 + (w * abs(nx) + h * abs(ny)) / 2) + 4 * t * (1 - t) * bend
+            x, y = box.x + sign * ux * along + nx * away, box.y + sign * uy * along + ny * away
+            texts.append(_text("end", x, y, lines, 12))
     lines = impairment_label(link.forward, link.backward)
-    for row, line in enumerate(lines):
-        y = middle[1] - 6 - 13 * (len(lines) - 1 - row)
-        texts.append(
-            f"<text class='word halo' text-anchor='middle' x='{round(middle[0])}' y='{round(y)}'>"
-            f"{escape(line)}</text>"
-        )
+    if lines:
+        w, h = 6.6 * max(map(len, lines)), 13 * len(lines)
+        outwards = -1 if bend <= 0 else 1
+        away = outwards * (5 + (w * abs(nx) + h * abs(ny)) / 2) + bend
+        x, y = middle_x + nx * away, middle_y + ny * away
+        texts.append(_text("word", x, y, lines, 13))
     return path, texts
 
 
-def _edge(box: _Box, ux: float, uy: float) -> float:
-    """Return how far it is from the middle of a box to its edge in a direction."""
-    across = box.width / 2 / abs(ux) if abs(ux) > 1e-9 else 1e9
-    along = box.height / 2 / abs(uy) if abs(uy) > 1e-9 else 1e9
+def _clear(box: _Box, width: float, height: float, ux: float, uy: float) -> float:
+    """Return how far along a line a text must be so as not to touch the box the line starts in."""
+    across = (box.width + width + 8) / 2 / abs(ux) if abs(ux) > 1e-9 else 1e9
+    along = (box.height + height + 8) / 2 / abs(uy) if abs(uy) > 1e-9 else 1e9
     return min(across, along)
 
 
-def _end_text(end: Interface, x: float, y: float, dx: float, dy: float) -> str:
-    """Write interface and IPv4 address beside the line, below it where it runs flat."""
-    lines = [end.name, *_shown(end)]
-    if abs(dx) > 0.5:
-        anchor = "start" if dx > 0 else "end"
-        x += 4 if dx > 0 else -4
-        y += 13 + (9 if dy * 1 > 0.2 else 0)
-        if dy < -0.2:
-            y += 9
-    else:
-        anchor = "start"
-        x += 8
-        y += 11 if dy > 0 else -2 - 12 * (len(lines) - 1)
+def _text(style: str, x: float, y: float, lines: Sequence[str], height: int) -> str:
+    """Write lines of text around a point."""
+    top = y - height * (len(lines) - 1) / 2
     rows = "".join(
-        f"<tspan x='{round(x)}' dy='{12 if row else 0}'>{escape(line)}</tspan>"
+        f"<tspan x='{round(x)}' dy='{height if row else 0}'>{escape(line)}</tspan>"
         for row, line in enumerate(lines)
     )
-    return (
-        f"<text class='end halo' text-anchor='{anchor}' x='{round(x)}' y='{round(y)}'>{rows}</text>"
-    )
+    return f"<text class='{style} halo' x='{round(x)}' y='{round(top)}'>{rows}</text>"
 
 
 def _shown(end: Interface) -> Iterable[str]:
