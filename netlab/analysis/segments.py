@@ -6,9 +6,11 @@ Sums over large captures are the business of `netlab.capture`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 FLAGS = (
     (0x02, "SYN"),
@@ -85,14 +87,42 @@ class Segment:
 
 def load(path: Path) -> tuple[Segment, ...]:
     """Return the TCP segments of a capture file; CaptureError if it is no capture."""
-    from netlab.capture import summarize
+    core: Any = import_module("netlab._core")
+    summary = core.summarize(str(path), segments=True)
+    flows = {flow["stream"]: flow for flow in summary.flows.to_pylist() if flow["proto"] == "tcp"}
+    return tuple(
+        from_row(row, flows[row["stream"]])
+        for row in summary.segments().to_pylist()
+        if row["layer"] == 0
+    )
 
-    return from_table(summarize(path))
 
-
-def from_table(summary: object) -> tuple[Segment, ...]:
-    """Return the rows of a summary's segments table as values."""
-    raise NotImplementedError
+def from_row(row: Mapping[str, Any], flow: Mapping[str, Any]) -> Segment:
+    """Return a row of the segments table, with the addresses of its flow, as a value."""
+    there, back = ("orig", "resp") if row["from_orig"] else ("resp", "orig")
+    return Segment(
+        frame=row["frame"],
+        time_ns=row["ts_ns"],
+        stream=row["stream"],
+        forward=row["from_orig"],
+        source=flow[f"{there}_h"],
+        sport=flow[f"{there}_p"],
+        destination=flow[f"{back}_h"],
+        dport=flow[f"{back}_p"],
+        flags=row["flags"],
+        seq=row["seq"],
+        ack=row["ack"],
+        seq_raw=row["seq_raw"],
+        ack_raw=row["ack_raw"],
+        length=row["len"],
+        window=row["window_raw"],
+        mss=row["mss"],
+        wscale=row["wscale"],
+        sack_permitted=bool(row["sack_perm"]),
+        tsval=row["tsval"],
+        tsecr=row["tsecr"],
+        retransmission=bool(row["retransmission"] or row["fast_retransmission"]),
+    )
 
 
 def of_port(segments: Iterable[Segment], port: int) -> tuple[Segment, ...]:
