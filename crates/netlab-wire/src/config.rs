@@ -145,7 +145,7 @@ impl Way {
     }
 }
 
-/// A change of settings at a time: `settings` is merged over those in force (null removes a key).
+/// A change of settings at a time.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
@@ -157,8 +157,11 @@ pub struct Change {
     /// Which direction.
     #[serde(default = "both")]
     pub direction: Way,
-    /// What changes.
+    /// The settings that hold then.
     pub settings: Value,
+    /// Lay them over those in force, a key at a time (null removes), instead of replacing them.
+    #[serde(default)]
+    pub merge: bool,
 }
 
 fn both() -> Way {
@@ -175,7 +178,7 @@ pub struct Settings {
     /// Variation of the delay.
     #[serde(default)]
     pub jitter: Option<Jitter>,
-    /// Random loss, before the queue.
+    /// Random loss, behind the rate: a lost packet has used the link.
     #[serde(default)]
     pub loss: Option<Loss>,
     /// Exact losses, by what a packet is and which one it is.
@@ -199,6 +202,12 @@ pub struct Settings {
     /// The queue before the rate; a pfifo of 1000 packets when absent.
     #[serde(default)]
     pub queue: Option<Queue>,
+    /// Most packets under way behind the rate; unlimited (but for the buffers) when absent.
+    #[serde(default)]
+    pub limit: Option<usize>,
+    /// Seed of this direction, instead of the link's.
+    #[serde(default)]
+    pub seed: Option<u64>,
 }
 
 /// Variation of the delay.
@@ -229,6 +238,8 @@ pub enum Distribution {
     Normal,
     /// Pareto with index 3, shifted to mean 0 and scaled to standard deviation `ns`, cut at +10.
     Pareto,
+    /// A quarter normal and three quarters Pareto, at the same quantile, scaled to standard deviation `ns`.
+    Paretonormal,
 }
 
 /// Random loss: `rate` with `correlation`, or a Gilbert-Elliott channel.
@@ -241,6 +252,9 @@ pub struct Loss {
     /// Lag-1 autocorrelation of the losses.
     #[serde(default)]
     pub correlation: f64,
+    /// Mark ECN-capable packets Congestion Experienced instead of losing them.
+    #[serde(default)]
+    pub ecn: bool,
     /// Two-state channel instead of a rate.
     #[serde(default)]
     pub gilbert_elliott: Option<GilbertElliott>,
@@ -256,10 +270,10 @@ pub struct GilbertElliott {
     pub r: f64,
     /// Probability of loss in the bad state.
     #[serde(default = "one")]
-    pub loss_bad: f64,
+    pub bad_loss: f64,
     /// Probability of loss in the good state.
     #[serde(default)]
-    pub loss_good: f64,
+    pub good_loss: f64,
 }
 
 fn one() -> f64 {
@@ -371,9 +385,18 @@ pub struct Rate {
     /// Added to the length of each frame, may be negative: 24 makes it the rate of real Ethernet, -14 of IP.
     #[serde(default)]
     pub overhead_bytes: i32,
+    /// Link-layer cells of so many octets of payload each: the last one is filled up.
+    #[serde(default)]
+    pub cell_bytes: u32,
+    /// Octets of header that each cell has besides.
+    #[serde(default)]
+    pub cell_overhead_bytes: u32,
     /// Token bucket of this depth: a burst passes at once, then packets keep to the rate.
     #[serde(default)]
     pub burst_bytes: Option<u64>,
+    /// Even the burst of a token bucket leaves no faster than this.
+    #[serde(default)]
+    pub peak_bits_per_second: Option<u64>,
 }
 
 /// A mahimahi trace: the times at which the link could deliver one MTU-sized packet.
@@ -578,7 +601,7 @@ impl Settings {
                         return no("loss.correlation", "a Gilbert-Elliott channel has its own".into());
                     }
                     for (what, value) in
-                        [("p", ge.p), ("r", ge.r), ("loss_bad", ge.loss_bad), ("loss_good", ge.loss_good)]
+                        [("p", ge.p), ("r", ge.r), ("bad_loss", ge.bad_loss), ("good_loss", ge.good_loss)]
                     {
                         ratio(&format!("loss.gilbert_elliott.{what}"), value)?;
                     }
@@ -632,10 +655,25 @@ impl Settings {
             if !(-40..=1000).contains(&rate.overhead_bytes) {
                 return no("rate.overhead_bytes", "must be -40…1000".into());
             }
-            let largest = i64::from(mtu + ETHERNET) + i64::from(rate.overhead_bytes);
-            if rate.burst_bytes.is_some_and(|burst| (burst as i64) < largest) {
+            if rate.cell_bytes > 65_535 || rate.cell_overhead_bytes > 1000 {
+                return no("rate.cell_bytes", "at most 65535, with an overhead of at most 1000".into());
+            }
+            let largest = rate.octets(mtu + ETHERNET);
+            if rate.burst_bytes.is_some_and(|burst| burst < largest) {
                 return no("rate.burst_bytes", format!("a full packet of {largest} octets would never pass"));
             }
+            if rate.peak_bits_per_second.is_some_and(|peak| peak <= rate.bits_per_second) {
+                return no("rate.peak_bits_per_second", "must be above the rate".into());
+            }
+            if rate.peak_bits_per_second.is_some() && rate.burst_bytes.is_none() {
+                return no(
+                    "rate.peak_bits_per_second",
+                    "only a token bucket (burst_bytes) has a peak".into(),
+                );
+            }
+        }
+        if self.limit == Some(0) {
+            return no("limit", "at least 1 packet".into());
         }
         self.validate_queue(&no)
     }
@@ -658,6 +696,18 @@ impl Settings {
                 no("queue", "flows 1…65536, quantum at least 64".into())
             }
             _ => Ok(()),
+        }
+    }
+}
+
+impl Rate {
+    /// What a frame of `len` octets takes of the link, with overhead and whole cells.
+    #[must_use]
+    pub fn octets(&self, len: u32) -> u64 {
+        let octets = (i64::from(len) + i64::from(self.overhead_bytes)).max(0) as u64;
+        match u64::from(self.cell_bytes) {
+            0 => octets,
+            cell => octets.div_ceil(cell) * (cell + u64::from(self.cell_overhead_bytes)),
         }
     }
 }

@@ -35,7 +35,7 @@ pub enum Command {
         /// Lay them over those in force instead of replacing them.
         #[serde(default)]
         merge: bool,
-        /// Only for so long (always laid over those in force).
+        /// Only for so long.
         #[serde(default)]
         for_ns: Option<u64>,
     },

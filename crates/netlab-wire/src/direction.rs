@@ -1,8 +1,10 @@
 //! One direction of a link as a pure state machine: fed with frames and times, asked what leaves.
 //!
 //! ```text
-//! arrive → exact drop → loss → duplicate → corrupt → queue → rate → delay + jitter → pop
+//! arrive (decide) → queue → rate → exact drop → loss → duplicate → corrupt → delay + jitter → pop
 //! ```
+//!
+//! Losses happen on the line, behind the rate: a lost packet has waited and used the link.
 //!
 //! It reads no clock and does no input or output. Events inside (a packet leaving the rate
 //! limiter) happen at their own exact times however late the caller is: being called late delays
@@ -28,7 +30,9 @@ use crate::impair::exact::Exact;
 use crate::impair::reorder::Place;
 use crate::journal::{Record, Sink, Verdict};
 use crate::packet::{Digest, Kind};
-use crate::pool::{CHATTER, COPY, CORRUPTED, DUPLICATED, MARKED, Pool, REORDERED, Slot};
+use crate::pool::{
+    CHATTER, COPY, CORRUPTED, DAMAGE, DROP, DUPLICATED, LOSE, MARKED, Meta, Pool, REORDERED, REPEAT, Slot,
+};
 use crate::queue::gate::Gate;
 use crate::queue::{Dropped, Queue};
 use crate::rng::{Purpose, Stream};
@@ -41,7 +45,7 @@ pub const RESERVE: usize = 160;
 #[derive(Debug)]
 pub struct Direction {
     number: u8,
-    seed: u64,
+    link_seed: u64,
     tolerance_ns: u64,
     settings: Settings,
     deciders: [Deciders; 2],
@@ -74,9 +78,11 @@ impl Direction {
         capacity: usize,
     ) -> Self {
         let lane = u64::from(number) * 2;
+        let link_seed = seed;
+        let seed = settings.seed.unwrap_or(link_seed);
         Self {
             number,
-            seed,
+            link_seed,
             tolerance_ns,
             deciders: [Deciders::new(&settings, seed, lane), Deciders::new(&settings, seed, lane + 1)],
             next_index: [0; 2],
@@ -112,23 +118,22 @@ impl Direction {
         self.counters.received.0 += 1;
         self.counters.received.1 += u64::from(meta.len);
 
+        // Each is asked for each packet, whatever the others say: draws never depend on one another.
         let deciders = &mut self.deciders[class];
-        let exact = self.exact.decide(&digest);
-        let loss = deciders.loss.decide(index);
-        let twice = deciders.duplicate.decide(index);
-        let damage = deciders.corrupt.decide(index);
+        let mut sentence = 0;
+        for (bit, decision) in [
+            (DROP, self.exact.decide(&digest)),
+            (LOSE, deciders.loss.decide(index)),
+            (REPEAT, deciders.duplicate.decide(index)),
+            (DAMAGE, deciders.corrupt.decide(index)),
+        ] {
+            sentence |= if decision { bit } else { 0 };
+        }
         let travel = deciders.delay.decide(index);
         let place = deciders.reorder.decide(index);
-        // Each is asked for each packet, whatever the others say: draws never depend on one another.
-        if exact || loss {
-            let verdict = if exact { Verdict::Exact } else { Verdict::Loss };
-            return self.drop(now, slot, verdict, pool, sink);
-        }
-        if pool.free() < RESERVE {
-            return self.drop(now, slot, Verdict::Overflow, pool, sink);
-        }
         let meta = pool.meta_mut(slot);
-        // Until the packet leaves the queue its due time is how long it will travel then.
+        meta.sentence = sentence;
+        // Until the packet is on the line its due time is how long it will travel there.
         meta.due_ns = match place {
             Place::Kept => travel,
             Place::Ahead => 0,
@@ -136,27 +141,11 @@ impl Direction {
         };
         if place != Place::Kept {
             meta.flags |= REORDERED;
-            self.counters.reordered += 1;
         }
-        let copy = if twice { pool.duplicate(slot) } else { None };
-        if damage {
-            let corrupt = &self.deciders[class].corrupt;
-            if let Some(bit) = corrupt.damage(index, pool.frame_mut(slot), &digest) {
-                let meta = pool.meta_mut(slot);
-                meta.corrupt_bit = bit;
-                meta.flags |= CORRUPTED;
-                self.counters.corrupted += 1;
-            }
-        }
-        if copy.is_some() {
-            pool.meta_mut(slot).flags |= DUPLICATED;
-            self.counters.duplicated += 1;
+        if pool.free() < RESERVE {
+            return self.drop(now, slot, Verdict::Overflow, pool, sink);
         }
         self.enqueue(now, slot, pool, sink);
-        if let Some(copy) = copy {
-            pool.meta_mut(copy).flags |= COPY;
-            self.enqueue(now, copy, pool, sink);
-        }
     }
 
     /// The next frame whose time has come; frames leave in order of their due times.
@@ -207,23 +196,28 @@ impl Direction {
     /// new rate. Impairments that stay the same keep their state, exact rules their counts.
     pub fn replace(&mut self, settings: Settings, now: u64, pool: &mut Pool, sink: &mut impl Sink) {
         self.advance(now, pool, sink);
+        if settings == self.settings {
+            return;
+        }
         let old = std::mem::replace(&mut self.settings, settings);
         let new = &self.settings;
+        let seed = new.seed.unwrap_or(self.link_seed);
+        let same = old.seed == new.seed;
         for (class, kept) in self.deciders.iter_mut().enumerate() {
-            let mut fresh = Deciders::new(new, self.seed, u64::from(self.number) * 2 + class as u64);
-            if old.loss == new.loss {
+            let mut fresh = Deciders::new(new, seed, u64::from(self.number) * 2 + class as u64);
+            if same && old.loss == new.loss {
                 std::mem::swap(&mut fresh.loss, &mut kept.loss);
             }
-            if old.duplicate == new.duplicate {
+            if same && old.duplicate == new.duplicate {
                 std::mem::swap(&mut fresh.duplicate, &mut kept.duplicate);
             }
-            if old.corrupt == new.corrupt {
+            if same && old.corrupt == new.corrupt {
                 std::mem::swap(&mut fresh.corrupt, &mut kept.corrupt);
             }
-            if old.reorder == new.reorder {
+            if same && old.reorder == new.reorder {
                 std::mem::swap(&mut fresh.reorder, &mut kept.reorder);
             }
-            if (old.delay_ns, &old.jitter) == (new.delay_ns, &new.jitter) {
+            if same && (old.delay_ns, &old.jitter) == (new.delay_ns, &new.jitter) {
                 std::mem::swap(&mut fresh.delay, &mut kept.delay);
             }
             *kept = fresh;
@@ -236,7 +230,7 @@ impl Direction {
         let new_queue = old.queue != new.queue;
         let new_gate = (&old.rate, &old.trace) != (&new.rate, &new.trace);
         if new_queue {
-            let mut queue = Queue::new(new.queue.as_ref(), hash_key(self.seed, self.number));
+            let mut queue = Queue::new(new.queue.as_ref(), hash_key(seed, self.number));
             while let Some(slot) = self.queue.evict(pool) {
                 queue.adopt(slot, pool);
             }
@@ -245,18 +239,18 @@ impl Direction {
         if new_gate {
             let gate = Gate::new(new, now);
             let old_gate = std::mem::replace(&mut self.gate, gate);
-            self.serve_anew(old_gate.as_ref(), now, pool);
+            self.serve_anew(old_gate.as_ref(), now, pool, sink);
         }
     }
 
     /// Go on with the packet being sent, and those behind it, under a new gate.
-    fn serve_anew(&mut self, old: Option<&Gate>, now: u64, pool: &mut Pool) {
+    fn serve_anew(&mut self, old: Option<&Gate>, now: u64, pool: &mut Pool, sink: &mut impl Sink) {
         let Some((done, slot)) = self.in_service.take() else { return };
         match (&mut self.gate, old) {
             (None, _) => {
-                self.launch(now, slot, pool);
+                self.launch(now, slot, pool, sink);
                 while let Some(slot) = self.queue.evict(pool) {
-                    self.launch(now, slot, pool);
+                    self.launch(now, slot, pool, sink);
                 }
             }
             (Some(Gate::Line(line)), Some(Gate::Line(old))) => {
@@ -286,7 +280,7 @@ impl Direction {
 
     fn enqueue(&mut self, now: u64, slot: Slot, pool: &mut Pool, sink: &mut impl Sink) {
         if self.gate.is_none() {
-            return self.launch(now, slot, pool);
+            return self.launch(now, slot, pool, sink);
         }
         self.queue.push(now, slot, pool, &mut self.dropped);
         self.give_up(now, pool, sink);
@@ -315,16 +309,61 @@ impl Direction {
                 break;
             }
             self.in_service = None;
-            self.launch(done, slot, pool);
+            self.launch(done, slot, pool, sink);
             self.serve(done, pool, sink);
         }
     }
 
-    /// Put a packet on its way at `now`.
+    /// A packet has left the rate at `now`: do to it what was decided, and put it on the line.
     #[inline]
-    fn launch(&mut self, now: u64, slot: Slot, pool: &mut Pool) {
+    fn launch(&mut self, now: u64, slot: Slot, pool: &mut Pool, sink: &mut impl Sink) {
+        let sentence = pool.meta(slot).sentence;
+        if sentence == 0 {
+            return self.travel(now, slot, pool, sink);
+        }
+        if sentence & DROP != 0 {
+            return self.drop(now, slot, Verdict::Exact, pool, sink);
+        }
+        if sentence & LOSE != 0 {
+            let marks = self.settings.loss.as_ref().is_some_and(|loss| loss.ecn);
+            if !(marks && pool.mark(slot)) {
+                return self.drop(now, slot, Verdict::Loss, pool, sink);
+            }
+        }
+        let mut copy = None;
+        if sentence & REPEAT != 0 && pool.free() >= RESERVE {
+            copy = pool.duplicate(slot);
+        }
+        if sentence & DAMAGE != 0 {
+            let Meta { index, digest, flags, .. } = *pool.meta(slot);
+            let corrupt = &self.deciders[usize::from(flags & CHATTER != 0)].corrupt;
+            if let Some(bit) = corrupt.damage(index, pool.frame_mut(slot), &digest) {
+                let meta = pool.meta_mut(slot);
+                meta.corrupt_bit = bit;
+                meta.flags |= CORRUPTED;
+                self.counters.corrupted += 1;
+            }
+        }
+        if copy.is_some() {
+            pool.meta_mut(slot).flags |= DUPLICATED;
+            self.counters.duplicated += 1;
+        }
+        self.travel(now, slot, pool, sink);
+        if let Some(copy) = copy {
+            pool.meta_mut(copy).flags |= COPY;
+            self.travel(now, copy, pool, sink);
+        }
+    }
+
+    /// Put a packet on the line at `now`, to come out when it is due.
+    #[inline]
+    fn travel(&mut self, now: u64, slot: Slot, pool: &mut Pool, sink: &mut impl Sink) {
+        if self.settings.limit.is_some_and(|limit| self.line.len() + self.aside.len() >= limit) {
+            return self.drop(now, slot, Verdict::Queue, pool, sink);
+        }
         let meta = pool.meta_mut(slot);
         let due = now.saturating_add(meta.due_ns);
+        self.counters.reordered += u64::from(meta.flags & REORDERED != 0);
         let may_reorder = self.settings.jitter.as_ref().is_some_and(|jitter| jitter.reorders);
         if may_reorder || meta.flags & REORDERED != 0 {
             meta.due_ns = due;

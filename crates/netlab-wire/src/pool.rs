@@ -27,6 +27,15 @@ pub const CHATTER: u8 = 32;
 /// The frame left later than its due time by more than the tolerance.
 pub const LATE: u8 = 64;
 
+/// Sentence: lost at random.
+pub const LOSE: u8 = 1;
+/// Sentence: lost by an exact rule.
+pub const DROP: u8 = 2;
+/// Sentence: sent twice.
+pub const REPEAT: u8 = 4;
+/// Sentence: one bit flipped.
+pub const DAMAGE: u8 = 8;
+
 /// What is known about the frame in a slot.
 #[derive(Clone, Copy, Debug)]
 pub struct Meta {
@@ -46,6 +55,8 @@ pub struct Meta {
     pub corrupt_bit: u32,
     /// `COPY`, `DUPLICATED`, ...
     pub flags: u8,
+    /// What was decided on arrival and is still to be done: `LOSE`, `DROP`, `REPEAT`, `DAMAGE`.
+    pub sentence: u8,
     /// Header fields.
     pub digest: Digest,
 }
@@ -59,6 +70,7 @@ const BLANK: Meta = Meta {
     next: NONE,
     corrupt_bit: u32::MAX,
     flags: 0,
+    sentence: 0,
     digest: Digest {
         source: 0,
         destination: 0,

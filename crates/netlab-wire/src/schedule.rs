@@ -1,7 +1,8 @@
 //! Settings over time: those written, with the scheduled changes laid over them.
 //!
 //! A [`Timeline`] is the list of instants at which something changes; at each, the settings of a
-//! direction are its base with every change then active merged over it, in the order written.
+//! direction are its base with every change then active put in its place or merged over it, in
+//! the order written.
 //! It lives with the control channel; the thread that moves packets is handed a [`Script`]: the
 //! steps to come, parsed and checked, so that a change costs it next to nothing.
 
@@ -97,7 +98,11 @@ impl Timeline {
                 if !change.settings.is_object() {
                     return Err(refuse(&self.place(direction), "the settings of a change must be an object"));
                 }
-                merge(&mut value, &change.settings);
+                if change.merge {
+                    merge(&mut value, &change.settings);
+                } else {
+                    value = change.settings.clone();
+                }
             }
         }
         Settings::parse(&value, &self.place(direction), self.mtu)
@@ -136,6 +141,7 @@ impl Timeline {
                 for_ns: Some(length),
                 direction: way,
                 settings: settings.clone(),
+                merge: keep,
             });
         } else {
             for direction in (0..2).filter(|&d| way.includes(d)) {
@@ -170,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_flap_comes_and_goes_and_leaves_the_rest() {
-        let flap = json!([{"at_ns": 100, "for_ns": 50, "settings": {"loss": {"rate": 1.0}}}]);
+        let flap = json!([{"at_ns": 100, "for_ns": 50, "merge": true, "settings": {"loss": {"rate": 1.0}}}]);
         let timeline = timeline(flap).unwrap();
         let lossy = |t: &Timeline, at| t.settings(0, at).unwrap().loss.is_some();
         assert!(
@@ -189,6 +195,7 @@ mod tests {
         let timeline =
             timeline(json!([{"at_ns": 5, "direction": "b_to_a", "settings": {"delay_ns": 7}}])).unwrap();
         assert_eq!(timeline.settings(0, 9).unwrap().delay_ns, 10);
+        assert_eq!(timeline.settings(0, 9).unwrap().loss, None);
         assert_eq!(timeline.settings(1, 9).unwrap().delay_ns, 7);
     }
 

@@ -180,6 +180,46 @@ fn reordered_packets_overtake_or_fall_back() {
 }
 
 #[test]
+fn a_lost_packet_has_used_the_link() {
+    let settings =
+        json!({"rate": {"bits_per_second": 12_112_000}, "drop": [{"match": "any", "nth": [1, 2]}]});
+    let mut bench = Bench::new(settings, 1);
+    (0..3).for_each(|_| bench.arrive(0, &full()));
+    bench.run(u64::MAX);
+    let fates: Vec<_> = bench.fates.iter().map(|r| (r.verdict, r.departure_ns / MS)).collect();
+    assert_eq!(fates, [(Verdict::Exact, 1), (Verdict::Exact, 2), (Verdict::Delivered, 3)]);
+}
+
+#[test]
+fn loss_with_ecn_marks_what_can_be_marked() {
+    let mut bench = Bench::new(json!({"loss": {"rate": 1.0, "ecn": true}}), 1);
+    bench.arrive(0, &craft::tcp_ecn(1, 0x18, 0, 10, 2));
+    bench.arrive(0, &craft::tcp_ecn(1, 0x18, 0, 10, 0));
+    bench.run(u64::MAX);
+    assert_eq!((bench.count(Verdict::Delivered), bench.count(Verdict::Loss)), (1, 1));
+    assert_eq!(bench.frames[0][15] & 3, 3);
+}
+
+#[test]
+fn a_limit_without_a_rate_bounds_what_is_under_way() {
+    let mut bench = Bench::new(json!({"delay_ns": MS, "limit": 10}), 1);
+    (0..15).for_each(|i| bench.arrive(i, &full()));
+    bench.run(u64::MAX);
+    assert_eq!((bench.count(Verdict::Delivered), bench.count(Verdict::Queue)), (10, 5));
+}
+
+#[test]
+fn a_direction_may_have_its_own_seed() {
+    let lost = |seed: Value, link_seed| {
+        let bench = steady(json!({"loss": {"rate": 0.1}, "seed": seed}), link_seed, 500, MS);
+        bench.fates.iter().filter(|r| r.verdict == Verdict::Loss).map(|r| r.index).collect::<Vec<u64>>()
+    };
+    assert_eq!(lost(json!(5), 1), lost(json!(5), 2));
+    assert_ne!(lost(Value::Null, 1), lost(Value::Null, 2));
+    assert_eq!(lost(json!(5), 1), lost(Value::Null, 5));
+}
+
+#[test]
 fn copies_follow_their_original() {
     let bench = steady(json!({"duplicate": {"rate": 0.5}, "delay_ns": MS}), 4, 1000, MS);
     let copies = bench.delivered().iter().filter(|r| r.flags & COPY != 0).count();

@@ -62,9 +62,17 @@ impl Variation {
                 Distribution::Uniform => 2.0 * u - 1.0,
                 Distribution::Normal => normal_quantile(u).clamp(-4.0, 4.0),
                 Distribution::Pareto => pareto_quantile(u).min(10.0),
+                Distribution::Paretonormal => {
+                    let mixed =
+                        0.25 * normal_quantile(u).clamp(-4.0, 4.0) + 0.75 * pareto_quantile(u).min(10.0);
+                    mixed / PARETONORMAL_SPREAD
+                }
             }
     }
 }
+
+/// Standard deviation of the mixture before scaling, by quadrature.
+const PARETONORMAL_SPREAD: f64 = 0.857;
 
 /// Pareto with index 3 and minimum 1 has mean 3/2 and variance 3/4; shifted and scaled to 0 and 1.
 fn pareto_quantile(u: f64) -> f64 {
@@ -150,6 +158,8 @@ mod tests {
             // Cutting a heavy tail at +10 costs spread: 4.5 instead of 5.
             let (mean, sd) = moments(&sample(Distribution::Pareto, correlation));
             assert!(mean.abs() < 0.15 && (4.2..5.0).contains(&sd), "{mean} {sd}");
+            let (mean, sd) = moments(&sample(Distribution::Paretonormal, correlation));
+            assert!(mean.abs() < 0.15 && (sd - 5.0).abs() < 0.15, "{mean} {sd}");
         }
     }
 

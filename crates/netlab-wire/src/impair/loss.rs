@@ -37,8 +37,8 @@ impl Loss {
                 losses,
                 to_bad: Threshold::new(ge.p),
                 to_good: Threshold::new(ge.r),
-                loss_bad: Threshold::new(ge.loss_bad),
-                loss_good: Threshold::new(ge.loss_good),
+                loss_bad: Threshold::new(ge.bad_loss),
+                loss_good: Threshold::new(ge.good_loss),
                 stationary: Threshold::new(ge.p / (ge.p + ge.r)),
                 bad: None,
             });
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     fn random(rate: f64, seed: u64) -> Loss {
-        let settings = config::Loss { rate: Some(rate), correlation: 0.0, gilbert_elliott: None };
+        let settings = config::Loss { rate: Some(rate), correlation: 0.0, ecn: false, gilbert_elliott: None };
         Loss::new(Some(&settings), seed, 0)
     }
 
@@ -110,7 +110,8 @@ mod tests {
         let settings = config::Loss {
             rate: None,
             correlation: 0.0,
-            gilbert_elliott: Some(config::GilbertElliott { p, r, loss_bad: 1.0, loss_good: 0.0 }),
+            ecn: false,
+            gilbert_elliott: Some(config::GilbertElliott { p, r, bad_loss: 1.0, good_loss: 0.0 }),
         };
         let mut loss = Loss::new(Some(&settings), 5, 0);
         let n = 1_000_000u64;

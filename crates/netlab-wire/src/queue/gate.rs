@@ -45,66 +45,73 @@ impl Gate {
 /// A serialiser. What a packet's time leaves below one nanosecond is carried to the next.
 #[derive(Clone, Debug)]
 pub struct Line {
-    rate: u64,
-    overhead: i32,
+    rate: Rate,
     carry: u128,
     free_at: u64,
 }
 
 impl Line {
     fn new(rate: &Rate) -> Self {
-        Self { rate: rate.bits_per_second, overhead: rate.overhead_bytes, carry: 0, free_at: 0 }
+        Self { rate: rate.clone(), carry: 0, free_at: 0 }
     }
 
     fn serve(&mut self, now: u64, octets: u32) -> u64 {
         if now > self.free_at {
             self.carry = 0; // the line was idle
         }
-        let work = bits(octets, self.overhead) * NANO + self.carry;
-        self.carry = work % u128::from(self.rate);
-        self.free_at = now + (work / u128::from(self.rate)) as u64;
+        let rate = u128::from(self.rate.bits_per_second);
+        let work = cost(&self.rate, octets) + self.carry;
+        self.carry = work % rate;
+        self.free_at = now + (work / rate) as u64;
         self.free_at
     }
 
     /// The time left of a packet that would have left `left_ns` later at the rate of `old`.
     #[must_use]
     pub fn rescale(&self, old: &Self, left_ns: u64) -> u64 {
-        (u128::from(left_ns) * u128::from(old.rate) / u128::from(self.rate)) as u64
+        (u128::from(left_ns) * u128::from(old.rate.bits_per_second) / u128::from(self.rate.bits_per_second))
+            as u64
     }
 }
 
-fn bits(octets: u32, overhead: i32) -> u128 {
-    (i64::from(octets) + i64::from(overhead)).max(0) as u128 * 8
+/// Bits times nanoseconds that a frame of `len` octets takes.
+fn cost(rate: &Rate, len: u32) -> u128 {
+    u128::from(rate.octets(len)) * 8 * NANO
 }
 
 /// A token bucket (RFC 2697 has the same arithmetic in its committed bucket), full at the start.
 #[derive(Clone, Debug)]
 pub struct Bucket {
-    rate: u64,
-    overhead: i32,
+    rate: Rate,
     depth: u128,
     credit: u128,
     updated: u64,
+    /// When the peak rate lets the next packet go.
+    peak_free: u64,
 }
 
 impl Bucket {
     fn new(rate: &Rate, burst: u64, now: u64) -> Self {
         let depth = u128::from(burst) * 8 * NANO;
-        Self { rate: rate.bits_per_second, overhead: rate.overhead_bytes, depth, credit: depth, updated: now }
+        Self { rate: rate.clone(), depth, credit: depth, updated: now, peak_free: now }
     }
 
     fn serve(&mut self, now: u64, octets: u32) -> u64 {
-        let cost = bits(octets, self.overhead) * NANO;
+        let (cost, rate) = (cost(&self.rate, octets), u128::from(self.rate.bits_per_second));
         let elapsed = u128::from(now.saturating_sub(self.updated));
-        self.credit = (self.credit + elapsed * u128::from(self.rate)).min(self.depth);
+        self.credit = (self.credit + elapsed * rate).min(self.depth);
         self.updated = self.updated.max(now);
         if self.credit < cost {
-            let wait = (cost - self.credit).div_ceil(u128::from(self.rate));
-            self.credit += wait * u128::from(self.rate);
+            let wait = (cost - self.credit).div_ceil(rate);
+            self.credit += wait * rate;
             self.updated += wait as u64;
         }
         self.credit = self.credit.saturating_sub(cost);
-        self.updated.max(now)
+        let leaves = self.updated.max(self.peak_free);
+        if let Some(peak) = self.rate.peak_bits_per_second {
+            self.peak_free = leaves + (cost / u128::from(peak)) as u64;
+        }
+        leaves
     }
 }
 
@@ -171,7 +178,14 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn rate(bits_per_second: u64, overhead_bytes: i32) -> Rate {
-        Rate { bits_per_second, overhead_bytes, burst_bytes: None }
+        Rate {
+            bits_per_second,
+            overhead_bytes,
+            cell_bytes: 0,
+            cell_overhead_bytes: 0,
+            burst_bytes: None,
+            peak_bits_per_second: None,
+        }
     }
 
     #[test]
@@ -209,6 +223,28 @@ mod tests {
             (0..4).map(|_| bucket.serve(later, 1000)).collect::<Vec<_>>(),
             [later, later, later, later + MS]
         );
+    }
+
+    #[test]
+    fn a_burst_keeps_to_the_peak_rate() {
+        let peak = Rate { peak_bits_per_second: Some(80_000_000), ..rate(8_000_000, 0) };
+        let mut bucket = Bucket::new(&peak, 3000, 0);
+        let mut now = 0;
+        let times: Vec<u64> = (0..5)
+            .map(|_| {
+                now = bucket.serve(now, 1000);
+                now
+            })
+            .collect();
+        assert_eq!(times, [0, MS / 10, MS / 5, MS, 2 * MS]);
+    }
+
+    #[test]
+    fn the_last_cell_is_filled_up() {
+        // ATM: 48 octets of payload in a cell of 53.
+        let atm = Rate { cell_bytes: 48, cell_overhead_bytes: 5, ..rate(1_000_000, 0) };
+        assert_eq!((atm.octets(1), atm.octets(48), atm.octets(49)), (53, 53, 106));
+        assert_eq!(Line::new(&atm).serve(0, 49), 106 * 8000);
     }
 
     #[test]
