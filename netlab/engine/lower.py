@@ -23,12 +23,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from netlab.engine import netlink
+from netlab.engine import netem, netlink
 from netlab.plan.operations import (
     AddAddress,
     AddBridge,
-    AddNetem,
     AddNode,
+    AddQdisc,
     AddRoute,
     AddVeth,
     OffloadsOff,
@@ -224,9 +224,16 @@ class _Lowering:
             case AddRoute(node, to, via, dev):
                 index = self.indexes[node, dev]
                 self.send(node, netlink.route(sequence, to, via, index), sequence)
-            case AddNetem(node, dev, impairment):
+            case AddQdisc(node, dev, qdisc):
                 index = self.indexes[node, dev]
-                self.send(node, netlink.netem(sequence, index, impairment), sequence)
+                options = netem.options(qdisc.discipline)
+                # Replaced, because some drivers come up with a root discipline of their own, and
+                # a token bucket with a queue inside it.
+                request = netlink.qdisc(
+                    sequence, index, qdisc.kind, options,
+                    handle=qdisc.handle, parent=qdisc.parent, replace=True,
+                )  # fmt: skip
+                self.send(node, request, sequence)
             case OffloadsOff(node, dev):
                 self.other(node, ["offloads", dev, sequence - 1])
             case _:

@@ -18,8 +18,6 @@ from ipaddress import (
     IPv6Network,
 )
 
-from netlab.model.impairment import Impairment
-
 NEWLINK, DELLINK, NEWADDR, DELADDR, NEWROUTE, DELROUTE, NEWQDISC, DELQDISC = (
     16, 17, 20, 21, 24, 25, 36, 37,
 )  # fmt: skip
@@ -160,44 +158,22 @@ def route(
     return message(DELROUTE if remove else NEWROUTE, 0 if remove else CREATE | EXCL, body, sequence)
 
 
-def _ratio(value: float) -> int:
-    """A probability as the kernel has it: 2³² - 1 is certain; rounded as tc(8) does."""
-    return min(0xFFFFFFFF, int(value * 0xFFFFFFFF + 0.5))
+def qdisc(
+    sequence: int,
+    index: int,
+    kind: str,
+    options: bytes,
+    *,
+    handle: int = 0,
+    parent: int = 0,
+    replace: bool = False,
+) -> bytes:
+    """A queue discipline at the root of an interface, or in the class of the one above it.
 
-
-def netem(sequence: int, index: int, impairment: Impairment, *, replace: bool = False) -> bytes:
-    """A netem qdisc at the root of an interface.
-
-    Byte for byte what tc(8) sends: times in ticks of 64 ns, and also in ns where ticks overflow.
+    `handle` and `parent` are major numbers; `options` come from `netlab.engine.netem`.
     """
-    delay, jitter = round(impairment.delay * 1e9), round(impairment.jitter * 1e9)
-    options = struct.pack(
-        "=6I",
-        min(delay >> 6, 0xFFFFFFFF),
-        impairment.limit or 1000,
-        _ratio(impairment.loss),
-        1 if impairment.reorder else 0,  # gap: every packet is a candidate for reordering
-        _ratio(impairment.duplicate),
-        min(jitter >> 6, 0xFFFFFFFF),
-    )
-    if delay >> 38:
-        options += attribute(10, struct.pack("=q", delay))  # TCA_NETEM_LATENCY64
-    if jitter >> 38:
-        options += attribute(11, struct.pack("=q", jitter))  # TCA_NETEM_JITTER64
-    if impairment.reorder:
-        options += attribute(3, struct.pack("=II", _ratio(impairment.reorder), 0))
-    if impairment.corrupt:
-        options += attribute(4, struct.pack("=II", _ratio(impairment.corrupt), 0))
-    if impairment.rate:
-        octets = round(impairment.rate / 8)
-        if octets > 0xFFFFFFFF:
-            options += attribute(8, struct.pack("=Q", octets))  # TCA_NETEM_RATE64
-        options += attribute(6, struct.pack("=IiIi", min(octets, 0xFFFFFFFF), 0, 0, 0))
-    return _qdisc(sequence, index, "netem", options, replace=replace)
-
-
-def _qdisc(sequence: int, index: int, kind: str, options: bytes, *, replace: bool) -> bytes:
-    body = _TCMSG.pack(AF_UNSPEC, index, 0, ROOT, 0)
+    above = parent << 16 | 1 if parent else ROOT
+    body = _TCMSG.pack(AF_UNSPEC, index, handle << 16, above, 0)
     body += attribute(1, kind.encode() + b"\0") + attribute(2, options)  # TCA_KIND, TCA_OPTIONS
     return message(NEWQDISC, CREATE | (REPLACE if replace else EXCL), body, sequence)
 

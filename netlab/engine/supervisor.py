@@ -17,7 +17,7 @@ from netlab.engine.state import Claim
 from netlab.errors import CapabilityError, EngineError, OperationError
 from netlab.machine.local import Agent, Local, Machine
 from netlab.model.topology import Topology
-from netlab.plan.operations import AddNetem, AddNode, AddVeth, Operation, Plan, SetSysctl
+from netlab.plan.operations import AddNode, AddQdisc, AddVeth, Operation, Plan, SetSysctl
 
 Json = dict[str, Any]
 AGENT = Path(__file__).resolve().parent.parent / "agents" / "supervisor.py"
@@ -191,8 +191,8 @@ def operation_error(source: str, operations: Sequence[Operation], error: Json) -
     hint = None
     if number == errno.ENOENT and isinstance(operation, SetSysctl):
         hint = "this kernel has no such setting per network namespace"
-    elif number == errno.ENOENT and isinstance(operation, AddNetem):
-        hint = "this kernel has no netem; `netlab doctor` says what it has"
+    elif number == errno.ENOENT and isinstance(operation, AddQdisc):
+        hint = f"this kernel has no {operation.qdisc.kind}; `netlab doctor` says what it has"
     elif number in (errno.EPERM, errno.EACCES) and isinstance(operation, SetSysctl):
         hint = "the kernel lets only the machine's administrator change it"
     return OperationError(f"{place}{what}: {reason}", hint=hint)

@@ -323,7 +323,7 @@ def _tools(stage: Stage) -> dict[str, str]:
 
 def _backend(plan: Plan) -> str:
     names = {type(operation).__name__ for operation in plan.operations}
-    return "netem" if "AddNetem" in names else "none"
+    return "netem" if "AddQdisc" in names else "none"
 
 
 def _doubts(path: Path) -> Iterable[str]:

@@ -1,12 +1,12 @@
 """Topology → Plan: what has to be done, in an order that works.
 
 The order is: nodes, the sysctls that interfaces inherit, links, the sysctls of single interfaces,
-bridges, offloads, addresses, up, routes, netem.
+bridges, offloads, addresses, up, routes, queue disciplines.
 
 A link that is impaired gets a hidden *middle node*: both ends are joined to it, a bridge passes
-packets on, and netem sits on the two ports where packets leave it. Impairing the sender's own
-interface would be wrong: TCP is told of a drop in its own queue and does not retransmit, so
-a loss there is not a loss on the wire.
+packets on, and queue disciplines sit on the two ports where packets leave it. Impairing the
+sender's own interface would be wrong: TCP is told of a drop in its own queue and does not
+retransmit, so a loss there is not a loss on the wire.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from netlab.model.topology import Interface, Link, Mark, Node, Role, Topology
 from netlab.plan.operations import (
     AddAddress,
     AddBridge,
-    AddNetem,
     AddNode,
+    AddQdisc,
     AddRoute,
     AddVeth,
     OffloadsOff,
@@ -31,9 +31,10 @@ from netlab.plan.operations import (
     SetUp,
     VethEnd,
 )
-from netlab.plan.shaping import with_limit
+from netlab.plan.qdiscs import chain, refusal
 
 BRIDGE = "br0"
+ALWAYS = frozenset({"pfifo", "bfifo"})  # no kernel is without these
 MIDDLE = (("p0", "p1"), ".wire")  # ports of a middle node; what follows the link's name in its own
 
 # Sysctls of every node that has addresses: quiet interfaces with addresses that work at once.
@@ -66,14 +67,24 @@ def build(topology: Topology, capabilities: Capabilities | None = None) -> Plan:
 
 
 def _check(topology: Topology, capabilities: Capabilities) -> None:
-    impaired = [link for link in topology.links if link.forward or link.backward]
-    if impaired and "netem" not in capabilities.qdiscs:
-        names = ", ".join(f"'{link.name}'" for link in impaired[:3])
-        more = f" and {len(impaired) - 3} more" if len(impaired) > 3 else ""
+    lacking: dict[str, list[str]] = {}
+    for link in topology.links:
+        for impairment in (link.forward, link.backward):
+            reason = refusal(impairment)
+            if reason is not None:
+                raise CapabilityError(f"link '{link.name}': {reason}", hint="the wire back end can")
+            for qdisc in chain(impairment, link.a.mtu):
+                if qdisc.kind not in capabilities.qdiscs and qdisc.kind not in ALWAYS:
+                    lacking.setdefault(qdisc.kind, []).append(f"'{link.name}'")
+    for kind, links in lacking.items():
+        names = list(dict.fromkeys(links))
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        what = "delay, loss or rate" if kind == "netem" else "queue"
         raise CapabilityError(
-            f"this kernel has no netem, which the delay, loss or rate of link {names}{more} needs",
+            f"this kernel has no {kind}, which the {what} of link "
+            f"{', '.join(names[:3])}{more} needs",
             hint="install the kernel's extra modules (linux-modules-extra) or use a machine "
-            "that has sch_netem",
+            f"that has sch_{kind}",
         )
 
 
@@ -153,7 +164,8 @@ def _operations(topology: Topology) -> Iterator[Operation]:
         mtu = max(link.a.mtu, link.b.mtu)
         for impairment, port in zip((link.backward, link.forward), MIDDLE[0], strict=True):
             if impairment:
-                yield AddNetem(middle_node(link), port, with_limit(impairment, mtu), link.mark)
+                for qdisc in chain(impairment, mtu):
+                    yield AddQdisc(middle_node(link), port, qdisc, link.mark)
 
 
 def _veth_end(end: Interface) -> VethEnd:

@@ -17,9 +17,8 @@ from ipaddress import (
     IPv6Network,
 )
 
-from netlab.model.impairment import Impairment
 from netlab.model.topology import NOWHERE, Mark, Topology
-from netlab.plan.shaping import netem_arguments
+from netlab.plan.qdiscs import Qdisc
 
 Argv = tuple[str, ...]
 
@@ -168,22 +167,19 @@ class AddRoute:
 
 
 @dataclass(frozen=True, slots=True)
-class AddNetem:
-    """Put a netem qdisc at the root of an interface: impairs what leaves by it.
-
-    `impairment.limit` is never 0 here: `netlab.plan.shaping` has computed it.
-    """
+class AddQdisc:
+    """Put a queue discipline in its place on an interface: it acts on what leaves there."""
 
     node: str
     dev: str
-    impairment: Impairment
+    qdisc: Qdisc
     mark: Mark = field(default=NOWHERE, compare=False)
 
     @property
     def commands(self) -> tuple[Argv, ...]:
         """Return the commands that do the same."""
-        tc = ("tc", "-n", self.node, "qdisc", "replace", "dev", self.dev, "root", "netem")
-        return ((*tc, *netem_arguments(self.impairment)),)
+        tc = ("tc", "-n", self.node, "qdisc", "replace", "dev", self.dev)
+        return ((*tc, *self.qdisc.words),)
 
 
 def _in(node: str, *argv: str) -> Argv:
@@ -199,7 +195,7 @@ Operation = (
     | OffloadsOff
     | AddAddress
     | AddRoute
-    | AddNetem
+    | AddQdisc
 )
 
 

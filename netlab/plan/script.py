@@ -14,8 +14,8 @@ from netlab.model.topology import Topology
 from netlab.plan.operations import (
     AddAddress,
     AddBridge,
-    AddNetem,
     AddNode,
+    AddQdisc,
     AddRoute,
     AddVeth,
     OffloadsOff,
@@ -34,7 +34,7 @@ _TITLES: dict[type[Operation], str] = {
     AddAddress: "Addresses",
     SetUp: "Interfaces up",
     AddRoute: "Routes",
-    AddNetem: "Impairments: netem where packets leave the middle of a link",
+    AddQdisc: "Impairments: queue disciplines where packets leave the middle of a link",
 }
 
 
