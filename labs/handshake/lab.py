@@ -31,6 +31,7 @@ lab = Lab(
         "rtt-100ms": vary(delay("wire", 50 * ms), rtt=100 * ms),
         "rtt-300ms": vary(delay("wire", 150 * ms), rtt=300 * ms),
     },
+    ladder="client:eth0",
 )
 DELAYED = ("rtt-1ms", "rtt-100ms", "rtt-300ms")
 

@@ -65,6 +65,11 @@ class Segment:
         return "-".join(names) or "none"
 
     @property
+    def flag_names(self) -> str:
+        """All flags in words, PSH too: "PSH-ACK"."""
+        return "-".join(name for bit, name in FLAGS if self.flags & bit) or "none"
+
+    @property
     def is_syn(self) -> bool:
         """SYN without ACK."""
         return self.flags & (SYN | ACK) == SYN

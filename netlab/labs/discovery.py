@@ -19,12 +19,17 @@ from netlab.labs.lab import Lab
 PROGRAM = "lab.py"
 
 
+def place(folder: Path | None = None) -> Path:
+    """Return the folder where labs are looked for; UsageError if there is none."""
+    found = resources.labs() if folder is None else folder
+    if not found.is_dir():
+        raise UsageError(f"there is no folder of labs at {found}")
+    return found
+
+
 def names(folder: Path | None = None) -> tuple[str, ...]:
     """Return the names of the labs in a folder (default: those that come with netlab), sorted."""
-    place = resources.labs() if folder is None else folder
-    if not place.is_dir():
-        raise UsageError(f"there is no folder of labs at {place}")
-    return tuple(sorted(path.parent.name for path in place.glob(f"*/{PROGRAM}")))
+    return tuple(sorted(path.parent.name for path in place(folder).glob(f"*/{PROGRAM}")))
 
 
 def find(name: str, folder: Path | None = None) -> Lab:
@@ -39,7 +44,7 @@ def find(name: str, folder: Path | None = None) -> Lab:
         close = get_close_matches(name, known, n=1)
         hint = f"did you mean '{close[0]}'?" if close else "`netlab lab list` shows them all"
         raise UsageError(f"there is no lab called '{name}'", hint=hint)
-    return load((resources.labs() if folder is None else folder) / name)
+    return load(place(folder) / name)
 
 
 def load(folder: Path) -> Lab:

@@ -31,6 +31,12 @@ from netlab.errors import LabDefinitionError
 from netlab.labs.variation import Variation
 
 EACH = "each"
+ABBREVIATIONS = frozenset(
+    {"ack", "dns", "ecn", "fin", "icmp", "ip", "isn", "mss", "mtu", "nat", "rst", "rto", "rtt"}
+    | {"sack", "syn", "tcp", "ttl", "udp"}
+)
+
+STATES = ("SYN-SENT", "SYN-RECV", "FIN-WAIT", "CLOSE-WAIT", "LAST-ACK", "TIME-WAIT")
 
 Judge = Callable[..., Verdict]
 Scenario = Callable[..., None]
@@ -52,9 +58,13 @@ class Check:
 
     @property
     def sentence(self) -> str:
-        """The name as a sentence."""
-        words = self.name.replace("_", " ")
-        return words[0].upper() + words[1:]
+        """The name as a sentence, abbreviations as they are written."""
+        name = self.name.replace("syn_ack", "syn-ack")
+        for state in STATES:
+            name = name.replace(state.lower().replace("-", "_"), state)
+        words = name.split("_")
+        words = [w.upper() if set(w.split("-")) <= ABBREVIATIONS else w for w in words]
+        return " ".join([words[0][0].upper() + words[0][1:], *words[1:]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,7 @@ class Lab:
         topology: str = "topology.yaml",
         variations: Mapping[str, Variation] | None = None,
         minutes: float = 5,
+        ladder: str = "",
     ) -> None:
         self.title = title
         self.topology = topology
@@ -85,6 +96,7 @@ class Lab:
             dict(variations) if variations else {"plain": Variation()}
         )
         self.minutes = minutes
+        self.ladder = ladder
         self.folder = Path()
         self._scenario: Scenario | None = None
         self._checks: dict[str, Check] = {}
@@ -149,7 +161,7 @@ class Lab:
 
     def figure(self, function: Figures) -> Figures:
         """Take a function that returns the figures of the guide; its parameters are variations."""
-        self._parameters(function, "figures")
+        self.parameters(function, "figures")
         self._figures = function
         return function
 
@@ -218,10 +230,11 @@ class Lab:
         if on is not None:
             raise LabDefinitionError(f"'{judge.__name__}': on= needs the parameter '{EACH}'")
         return Check(
-            judge.__name__, claim, judge, self._parameters(judge, judge.__name__), each=False
+            judge.__name__, claim, judge, self.parameters(judge, judge.__name__), each=False
         )
 
-    def _parameters(self, function: Callable[..., Any], what: str) -> tuple[str, ...]:
+    def parameters(self, function: Callable[..., Any], what: str) -> tuple[str, ...]:
+        """Return the variations that the parameters of a function name, in their order."""
         found: list[str] = []
         for parameter in inspect.signature(function).parameters:
             if parameter not in self._by_parameter:
