@@ -104,6 +104,11 @@ impl Parser {
                     self.decoder.frame(chunk, &record, data);
                 }
                 Step::Skip(size) => *at += size,
+                Step::Other(size) => {
+                    chunk.frames += 1;
+                    self.totals.other_records += 1;
+                    *at += size;
+                }
                 Step::More(size) => break Filled::More(size),
                 Step::Damaged(damage) => break Filled::Damaged(damage),
             }
@@ -231,7 +236,7 @@ impl Intake<'_> {
                     let at = self.feed.position();
                     self.parser.totals.damaged_at = Some(at);
                     self.parser.totals.truncated_at = Some(at);
-                    let frames = self.parser.frame;
+                    let frames = self.parser.totals.packets;
                     self.parser.totals.warnings.push(format!(
                         "damaged at offset {at}, after {frames} packets: {damage}; the rest of the file was not read"
                     ));
@@ -277,7 +282,7 @@ impl Intake<'_> {
         let at = self.feed.position();
         if left > 0 || broken {
             self.parser.totals.truncated_at = Some(at);
-            let frames = self.parser.frame;
+            let frames = self.parser.totals.packets;
             self.parser.totals.warnings.push(format!(
                 "truncated at offset {at}, after {frames} packets: {left} bytes of an incomplete record were left"
             ));

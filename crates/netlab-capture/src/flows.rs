@@ -147,9 +147,9 @@ pub struct Story {
     /// Time of the first SYN, of the first SYN+ACK; `i64::MIN` = none.
     pub handshake: [i64; 2],
     /// Initial RTT, ns; 0 = unset.
-    pub initial_rtt: u64,
-    /// SYN to SYN+ACK, SYN+ACK to ACK; `u64::MAX` = unknown.
-    pub handshake_rtt: [u64; 2],
+    pub initial_rtt: i64,
+    /// SYN to SYN+ACK, SYN+ACK to ACK; `i64::MIN` = unknown.
+    pub handshake_rtt: [i64; 2],
     /// Events in order of first appearance (Zeek's letters, lower case from the responder).
     pub history: [u8; 16],
     /// Stream number; assigned at the end, or at once when asked for.
@@ -197,7 +197,7 @@ impl Story {
             first_frame: chunk.first_frame + u64::from(packet.frame),
             first_ts: packet.ts,
             handshake: [i64::MIN; 2],
-            handshake_rtt: [u64::MAX; 2],
+            handshake_rtt: [i64::MIN; 2],
             stream: u32::MAX,
             interface: packet.interface,
             layer: packet.layer,

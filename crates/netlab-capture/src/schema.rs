@@ -146,8 +146,7 @@ fn closer(flow: &FlowRef<'_>) -> &'static str {
 /// ACK comes a round trip later; at the originator it is the other way round.
 fn capture_side(flow: &FlowRef<'_>) -> Value {
     let [to_synack, to_ack] = flow.story.handshake_rtt;
-    if to_synack == u64::MAX || to_ack == u64::MAX || (to_synack >> 1).max(to_ack >> 1) > i64::MAX as u64 / 2
-    {
+    if to_synack < 0 || to_ack < 0 {
         return Value::Null;
     }
     let name = if to_ack.saturating_mul(4) < to_synack {
@@ -160,8 +159,9 @@ fn capture_side(flow: &FlowRef<'_>) -> Value {
     Value::Text(name.into())
 }
 
-fn handshake(value: u64) -> Value {
-    known((value != u64::MAX).then_some(value))
+/// A time that may be negative; `unset` stands for none.
+fn signed(value: i64, unset: i64) -> Value {
+    if value == unset { Value::Null } else { Value::I64(value) }
 }
 
 use Kind::{Bool, F64, I64, List, Text, U64};
@@ -187,9 +187,9 @@ const FLOW: &[OfFlow] = &[
     ("completeness", U64, "bits", "1 SYN, 2 SYN+ACK, 4 ACK, 8 data, 16 FIN, 32 RST", "tcp.completeness", |f| tcp(f, u(f.flow.completeness))),
     ("history", Text, "", "first occurrence of S, H (SYN+ACK), A, D(ata), F, R, T (retransmission), W (zero window); lower case by the responder", "Zeek conn.log", |f| Value::Text(f.history())),
     ("closed_by", Text, "", "orig_fin, resp_fin, orig_rst or resp_rst: the first of these seen", "", |f| { let by = closer(f); if by.is_empty() { Value::Null } else { Value::Text(by.into()) } }),
-    ("initial_rtt", U64, "ns", "latest SYN to the first ACK without SYN", "tcp.analysis.initial_rtt", |f| known((f.story.initial_rtt != 0).then_some(f.story.initial_rtt))),
-    ("syn_rtt", U64, "ns", "first SYN to first SYN+ACK", "", |f| handshake(f.story.handshake_rtt[0])),
-    ("ack_rtt3", U64, "ns", "first SYN+ACK to the ACK of the originator", "", |f| handshake(f.story.handshake_rtt[1])),
+    ("initial_rtt", I64, "ns", "latest SYN to the first ACK without SYN", "tcp.analysis.initial_rtt", |f| signed(f.story.initial_rtt, 0)),
+    ("syn_rtt", I64, "ns", "first SYN to first SYN+ACK", "", |f| signed(f.story.handshake_rtt[0], i64::MIN)),
+    ("ack_rtt3", I64, "ns", "first SYN+ACK to the ACK of the originator", "", |f| signed(f.story.handshake_rtt[1], i64::MIN)),
     ("syn_retries", U64, "packets", "SYNs beyond the first, both sides", "", |f| tcp(f, u(f.seldom(0).syn.saturating_sub(1) + f.seldom(1).syn.saturating_sub(u16::from(f.seldom(0).syn == 0))))),
     ("reused_ports", U64, "packets", "SYNs with an initial number other than the stored one", "tcp.analysis.reused_ports", |f| tcp(f, u(f.story.reused_ports))),
     ("capture_side", Text, "", "estimate of where the capture was taken: orig, resp or middle", "handshake timing", capture_side),
@@ -347,7 +347,7 @@ const SEGMENT: &[OfSegment] = &[
     ("seq_raw", U64, "", "sequence number", "tcp.seq_raw", |r, _| u(r.packet.seq)),
     ("ack_raw", U64, "", "acknowledgement number", "tcp.ack_raw", |r, _| u(r.packet.ack)),
     ("seq", U64, "octets", "sequence number relative to the first", "tcp.seq", |r, _| relative(r.packet.seq, r.base[0])),
-    ("ack", U64, "octets", "acknowledgement number relative to the first of the other side; 0 without ACK", "tcp.ack", |r, _| if acked(r) { relative(r.packet.ack, r.base[1]) } else { u(0u32) }),
+    ("ack", U64, "octets", "acknowledgement number relative to the first of the other side; as in the header without ACK", "tcp.ack", |r, _| if acked(r) { relative(r.packet.ack, r.base[1]) } else { u(r.packet.ack) }),
     ("len", U64, "octets", "payload", "tcp.len", |r, _| u(r.packet.len)),
     ("flags", U64, "bits", "TCP flags, 12 bits", "tcp.flags", |r, _| u(r.packet.flags)),
     ("window_raw", U64, "", "window as sent", "tcp.window_size_value", |r, _| u(r.packet.window)),
@@ -373,10 +373,10 @@ const SEGMENT: &[OfSegment] = &[
     ("duplicate_ack_num", U64, "", "number of this duplicate", "tcp.analysis.duplicate_ack_num", |r, _| known((r.verdict.flags & analysis::DUPLICATE_ACK != 0).then_some(r.verdict.duplicate_ack_num.into()))),
     ("duplicate_ack_frame", U64, "", "frame it duplicates", "tcp.analysis.duplicate_ack_frame", |r, _| known((r.verdict.flags & analysis::DUPLICATE_ACK != 0).then(|| frame_before(r, r.verdict.duplicate_ack_frame)))),
     ("acks_frame", U64, "", "frame this one acknowledges", "tcp.analysis.acks_frame", |r, _| known(r.verdict.acks_frame.map(|low| frame_before(r, low)))),
-    ("ack_rtt_ns", U64, "ns", "time since that frame; absent when 0", "tcp.analysis.ack_rtt", |r, _| known((r.verdict.ack_rtt > 0).then_some(r.verdict.ack_rtt))),
-    ("initial_rtt_ns", U64, "ns", "initial RTT of the stream, once known", "tcp.analysis.initial_rtt", |r, _| known((r.initial_rtt > 0).then_some(r.initial_rtt))),
-    ("rto_ns", U64, "ns", "time since the segment a retransmission waited for", "tcp.analysis.rto", |r, _| known((r.verdict.rto > 0).then_some(r.verdict.rto))),
-    ("rto_frame", U64, "", "frame of that segment", "tcp.analysis.rto_frame", |r, _| known((r.verdict.rto > 0).then(|| frame_before(r, r.verdict.rto_frame)))),
+    ("ack_rtt_ns", I64, "ns", "time since that frame; absent when 0", "tcp.analysis.ack_rtt", |r, _| signed(r.verdict.ack_rtt, 0)),
+    ("initial_rtt_ns", I64, "ns", "initial RTT of the stream, once known", "tcp.analysis.initial_rtt", |r, _| signed(r.initial_rtt, 0)),
+    ("rto_ns", I64, "ns", "time since the segment a retransmission waited for", "tcp.analysis.rto", |r, _| signed(r.verdict.rto, 0)),
+    ("rto_frame", U64, "", "frame of that segment", "tcp.analysis.rto_frame", |r, _| known((r.verdict.rto != 0).then(|| frame_before(r, r.verdict.rto_frame)))),
     ("bytes_in_flight", U64, "octets", "rule 17", "tcp.analysis.bytes_in_flight", |r, _| known((r.verdict.in_flight > 0).then_some(r.verdict.in_flight.into()))),
     ("push_bytes_sent", U64, "octets", "payload since the last PSH", "tcp.analysis.push_bytes_sent", |r, _| known((r.verdict.push_bytes > 0).then_some(r.verdict.push_bytes.into()))),
     ("retrans_bytes", U64, "octets", "octets of this segment seen before", "tcptrace", |r, _| u(r.verdict.overlap)),

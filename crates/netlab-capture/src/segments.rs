@@ -26,7 +26,7 @@ pub struct Row {
     /// First sequence number of the sender, of the other side.
     pub base: [u32; 2],
     /// Initial RTT as known after this packet, ns; 0 = unset.
-    pub initial_rtt: u64,
+    pub initial_rtt: i64,
     /// tcp.completeness so far.
     pub completeness: u8,
     /// Window in octets.

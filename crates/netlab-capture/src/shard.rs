@@ -213,7 +213,13 @@ impl Shard {
         if packet.flags & flag::RST != 0 {
             complete |= 32;
         }
-        flow.completeness |= complete;
+        if complete & !flow.completeness != 0 {
+            // What opens a stream counts only if it is a SYN.
+            let opens = story.first_frame == frame && story.layer == packet.layer;
+            if !opens || packet.flags & (flag::SYN | flag::ACK) == flag::SYN {
+                flow.completeness |= complete;
+            }
+        }
         let ctl = packet.flags & (flag::SYN | flag::FIN | flag::RST);
         let mut letters = u16::from(data) << 3 | u16::from(acks && !data && ctl == 0) << 2;
         if ctl != 0 {

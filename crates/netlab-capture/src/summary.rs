@@ -30,6 +30,8 @@ pub struct Totals {
     pub comments: u64,
     /// Packets.
     pub packets: u64,
+    /// Records that are no packets but have frame numbers.
+    pub other_records: u64,
     /// Octets on the wire.
     pub bytes: u64,
     /// Octets captured.

@@ -289,6 +289,7 @@ fn totals<'py>(py: Python<'py>, summary: &Summary) -> PyResult<Bound<'py, PyDict
     out.set_item("interfaces", interfaces)?;
     out.set_item("comments", t.comments)?;
     out.set_item("packets", t.packets)?;
+    out.set_item("other_records", t.other_records)?;
     out.set_item("bytes", t.bytes)?;
     out.set_item("captured_bytes", t.captured_bytes)?;
     out.set_item("first_ns", (t.packets > 0).then_some(t.first_ns))?;

@@ -43,6 +43,8 @@ pub enum Step {
     Packet(Record),
     /// Something else, this long.
     Skip(usize),
+    /// A record of this length that is no packet but has a frame number in Wireshark.
+    Other(usize),
     /// The window holds less than one record; at least this many bytes are needed.
     More(usize),
     /// What stands here is damaged; the rest of the file cannot be read.

@@ -163,6 +163,10 @@ impl Pcapng {
             STATISTICS => self.statistics(body),
             OLD_PACKET => return self.old_packet(body, at, at + size),
             SIMPLE_PACKET => return self.simple_packet(body, at, at + size),
+            // Custom blocks, journal entries and Sysdig events are numbered among the frames.
+            0xbad | 0x4000_0bad | 9 | 0x204 | 0x208 | 0x216 | 0x217 | 0x221 | 0x222 => {
+                return Step::Other(size);
+            }
             _ => {}
         }
         Step::Skip(size)

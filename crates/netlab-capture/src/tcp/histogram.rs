@@ -17,12 +17,12 @@ pub struct Rtt {
     /// Samples.
     pub count: u32,
     table: u32,
-    /// Least, ns.
-    pub min: u64,
+    /// Least, ns; negative where stamps run backwards.
+    pub min: i64,
     /// Most, ns.
-    pub max: u64,
+    pub max: i64,
     /// Sum, ns.
-    pub sum: u64,
+    pub sum: i64,
     small: [u16; SMALL],
     /// Handle of the record that keeps Karn's samples since they began to differ; 0 = the same ones.
     pub karn: u32,
@@ -59,7 +59,8 @@ fn middle(bucket: usize) -> f64 {
 impl Rtts {
     /// A new, empty record; its handle.
     pub fn new_record(&mut self) -> u32 {
-        let empty = Rtt { count: 0, table: 0, min: u64::MAX, max: 0, sum: 0, small: [0; SMALL], karn: 0 };
+        let empty =
+            Rtt { count: 0, table: 0, min: i64::MAX, max: i64::MIN, sum: 0, small: [0; SMALL], karn: 0 };
         self.keep(empty)
     }
 
@@ -110,14 +111,14 @@ impl Rtts {
 
     /// Add a sample, ns.
     #[inline(always)]
-    pub fn add(&mut self, handle: u32, ns: u64) {
+    pub fn add(&mut self, handle: u32, ns: i64) {
         let Some(record) = self.records.get_mut((handle as usize).wrapping_sub(1)) else { return };
         let at = record.count as usize;
         record.count = record.count.saturating_add(1);
         record.min = record.min.min(ns);
         record.max = record.max.max(ns);
         record.sum = record.sum.saturating_add(ns);
-        let bucket = bucket(ns);
+        let bucket = bucket(ns.max(0) as u64);
         if at < SMALL {
             record.small[at] = bucket;
             return;
@@ -215,7 +216,7 @@ mod tests {
             let mut rtts = Rtts::default();
             let handle = rtts.new_record();
             for &s in &samples {
-                rtts.add(handle, s);
+                rtts.add(handle, s as i64);
             }
             let mut sorted = samples;
             sorted.sort_unstable();

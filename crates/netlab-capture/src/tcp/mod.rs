@@ -6,8 +6,7 @@
 //! whose numbers these are; sequence numbers compare by signed difference, times by unsigned.
 //!
 //! Unsatisfactory: the 4.4 rules were written from a description and could not be compared with a
-//! running 4.4 on the machine this was made on; the MPTCP exception of rule 9 compares the subtypes of
-//! consecutive packets of one direction only.
+//! running 4.4 on the machine this was made on.
 
 pub mod histogram;
 pub mod ranges;
@@ -98,7 +97,7 @@ const ORDER_LIMIT: u64 = 3_000_000;
 /// "-1" of the duplicate counter, which is unsigned.
 const DUP_NONE: u32 = u32::MAX;
 
-/// What was decided about one packet. Times in ns; `u64::MAX` or 0 where there is nothing, as noted.
+/// What was decided about one packet. Times in ns, negative where stamps run backwards.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Verdict {
     /// Bits of [`analysis`].
@@ -110,9 +109,9 @@ pub struct Verdict {
     /// Frame acknowledged (low 32 bits); valid with `ack_rtt`.
     pub acks_frame: Option<u32>,
     /// Time since that frame.
-    pub ack_rtt: u64,
+    pub ack_rtt: i64,
     /// Retransmission timeout seen; 0 = none.
-    pub rto: u64,
+    pub rto: i64,
     /// Frame it is measured from (low 32 bits).
     pub rto_frame: u32,
     /// Octets in flight; 0 = not shown.
@@ -204,8 +203,6 @@ pub struct Tcp {
     free_troubles: Vec<u32>,
     /// Details by slot, when the segment table is wanted.
     pub details: Vec<[Detail; 2]>,
-    /// Last MPTCP subtypes by (slot, direction).
-    mptcp: std::collections::HashMap<(u32, u8), u16>,
 }
 
 /// One packet on its way through the rules.
@@ -481,13 +478,13 @@ impl Tcp {
             if flight > 0 && flight < 2_000_000_000 {
                 verdict.in_flight = flight - edge;
                 f.flight_max = f.flight_max.max(verdict.in_flight);
-            }
-            if DETAIL {
-                let detail = &mut self.details[step.slot][dir];
-                let push = packet.flags & flag::PSH != 0;
-                detail.push_bytes = if detail.push_last { len } else { detail.push_bytes.wrapping_add(len) };
-                detail.push_last = push;
-                verdict.push_bytes = detail.push_bytes;
+                if DETAIL {
+                    let detail = &mut self.details[step.slot][dir];
+                    detail.push_bytes =
+                        if detail.push_last { len } else { detail.push_bytes.wrapping_add(len) };
+                    detail.push_last = packet.flags & flag::PSH != 0;
+                    verdict.push_bytes = detail.push_bytes;
+                }
             }
         }
         verdict.flags |= flags;
@@ -507,7 +504,7 @@ impl Tcp {
         trouble.max_dup_run = trouble.max_dup_run.max(duplicate);
     }
 
-    /// Rule 9. MPTCP tolerates duplicates that carry another operation (RFC 8684 §4).
+    /// Rule 9. Its MPTCP exception (RFC 8684 §4) has no effect in any capture compared so far: left out.
     fn duplicate<const DETAIL: bool>(
         &mut self,
         f: &mut Dir,
@@ -515,13 +512,6 @@ impl Tcp {
         verdict: &mut Verdict,
         flags: &mut u32,
     ) {
-        let operation = step.extra.map_or(0, |e| e.mptcp);
-        if operation != 0 {
-            let last = self.mptcp.insert((step.slot as u32, step.dir as u8), operation);
-            if last.is_some_and(|last| last != operation) {
-                return;
-            }
-        }
         f.dup = if f.dup == DUP_NONE { 1 } else { f.dup + 1 };
         *flags |= a::DUPLICATE_ACK;
         verdict.duplicate_ack_num = f.dup;
@@ -603,7 +593,7 @@ impl Tcp {
             return;
         }
         // c
-        let limit = if story.initial_rtt == 0 { ORDER_LIMIT } else { story.initial_rtt };
+        let limit = if story.initial_rtt == 0 { ORDER_LIMIT } else { story.initial_rtt as u64 };
         let mut at_end = f.next == end.wrapping_add(edge);
         let mut listed = false;
         if later {
@@ -628,7 +618,7 @@ impl Tcp {
         };
         let next_frame = if DETAIL { self.details[step.slot][step.dir].next_frame } else { 0 };
         let (then, frame) = oldest.unwrap_or((f.next_time, next_frame));
-        verdict.rto = since(now, then);
+        verdict.rto = now.wrapping_sub(then);
         verdict.rto_frame = frame;
     }
 
@@ -707,7 +697,7 @@ impl Tcp {
             *flags |= a::PARTIAL_ACK;
         }
         let Some(entry) = sampled else { return };
-        let rtt = since(now, entry.time);
+        let rtt = now.wrapping_sub(entry.time);
         verdict.acks_frame = Some(entry.frame);
         verdict.ack_rtt = rtt;
         if rtt == 0 {
@@ -822,14 +812,14 @@ impl Tcp {
         let (f, r) = if dir == 0 { (&mut low[0], &mut high[0]) } else { (&mut high[0], &mut low[0]) };
         if acks && !syn && flow.initial_pending {
             // A difference of 0 leaves it unset: the next such packet tries again.
-            story.initial_rtt = since(packet.ts, story.syn_time);
+            story.initial_rtt = packet.ts.wrapping_sub(story.syn_time);
             flow.initial_pending = story.initial_rtt == 0;
         }
         if acks && !syn && f.state & state::FIRST_ACK_PENDING != 0 {
             let [_, answered] = story.handshake;
             let opener = story.dirs[dir].synack == 0 && packet.flags & flag::RST == 0;
-            if story.handshake_rtt[1] == u64::MAX && answered != i64::MIN && opener {
-                story.handshake_rtt[1] = since(packet.ts, answered);
+            if story.handshake_rtt[1] == i64::MIN && answered != i64::MIN && opener {
+                story.handshake_rtt[1] = packet.ts.wrapping_sub(answered);
             }
             f.state &= !state::FIRST_ACK_PENDING;
         }
@@ -885,7 +875,7 @@ impl Tcp {
             if story.handshake[kind] == i64::MIN {
                 story.handshake[kind] = packet.ts;
                 if acks && story.handshake[0] != i64::MIN {
-                    story.handshake_rtt[0] = since(packet.ts, story.handshake[0]);
+                    story.handshake_rtt[0] = packet.ts.wrapping_sub(story.handshake[0]);
                 }
             }
         }
