@@ -1,0 +1,1 @@
+"""What captures, snapshots and recordings say: pure, without processes or clocks."""

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -159,6 +159,7 @@ class _Parser:
     def __init__(self, expression: str, columns: Sequence[str]) -> None:
         self.expression = expression
         self.columns = frozenset(columns)
+        self.used: set[str] = set()
         self.tokens = _tokens(expression)
         self.at = 0
         self.depth = 0
@@ -301,16 +302,19 @@ class _Parser:
     def column(self, token: _Token) -> _Node:
         name = token.text
         if name in self.columns:
+            self.used.add(name)
             return lambda row: row[name]
         if name in ("true", "false"):
             return lambda _: name == "true"
         ends = {"host": ("orig_h", "resp_h"), "port": ("orig_p", "resp_p")}.get(name)
         if ends is not None and self.columns.issuperset(ends):
             one, two = ends
+            self.used.update(ends)
             return lambda row: _Either((row[one], row[two]))
         pair = (f"orig_{name}", f"resp_{name}")
         if not self.columns.issuperset(pair):
             self.unknown(token)
+        self.used.update(pair)
         return lambda row: _sum(row[pair[0]], row[pair[1]])
 
     def unknown(self, token: _Token) -> NoReturn:
@@ -374,19 +378,47 @@ def _within(left: object, right: object) -> bool:
 
 def where(expression: str, columns: Sequence[str]) -> Test:
     """Compile `expression` for rows that have `columns`; QueryError says what is wrong where."""
-    parser = _Parser(expression, columns)
-    node = parser.whole()
+    node = _Parser(expression, columns).whole()
     return lambda row: _truth(node(row))
 
 
-def sort_key(expression: str, columns: Sequence[str]) -> Callable[[Row], tuple[bool, object]]:
-    """Compile an expression to sort by; rows without a value come last in descending order."""
-    node = _Parser(expression, columns).whole()
+def _over(
+    parser: _Parser, fetch: Callable[[str], Sequence[Value]], length: int
+) -> Iterator[Mapping[str, Value]]:
+    """Yield rows that hold only the columns an expression uses."""
+    names = sorted(parser.used)
+    if not names:
+        yield from ({} for _ in range(length))
+        return
+    for values in zip(*(fetch(name) for name in names), strict=True):
+        yield dict(zip(names, values, strict=True))
 
-    def key(row: Row) -> tuple[bool, object]:
+
+def rows_where(
+    expression: str, columns: Sequence[str], fetch: Callable[[str], Sequence[Value]], length: int
+) -> list[int]:
+    """Return the numbers of the rows of a table for which `expression` holds.
+
+    `fetch` gives a column by name; only those that the expression names are asked for.
+    """
+    parser = _Parser(expression, columns)
+    node = parser.whole()
+    return [number for number, row in enumerate(_over(parser, fetch, length)) if _truth(node(row))]
+
+
+def sort_values(
+    expression: str, columns: Sequence[str], fetch: Callable[[str], Sequence[Value]], length: int
+) -> list[tuple[bool, Any]]:
+    """Return a value to sort by for each row; rows without a value are below all others.
+
+    Text and numbers do not meet in one column, so the values of one expression always compare.
+    """
+    parser = _Parser(expression, columns)
+    node = parser.whole()
+    found: list[tuple[bool, Any]] = []
+    for row in _over(parser, fetch, length):
         value = node(row)
         if isinstance(value, _Either):
             value = value.values[0]
-        return (value is not None, value)
-
-    return key
+        found.append((value is not None, 0 if value is None else value))
+    return found

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netlab.analysis.query import QueryError, Row, sort_key, where
+from netlab.analysis.query import QueryError, Row, rows_where, sort_values, where
 
 ROW: Row = {
     "proto": "tcp", "conn_state": "SF", "orig_h": "10.0.0.1", "orig_p": 40000, "resp_h": "fd00::2",
@@ -104,9 +104,28 @@ def test_text_in_arithmetic_is_an_error_when_met() -> None:
         where("proto + 1 > 2", list(ROW))(ROW)
 
 
+TABLE: dict[str, list[object]] = {"a": [None, -5, 7], "b": ["x", "y", "x"]}
+
+
 def test_rows_without_a_value_sort_below_all_others() -> None:
-    rows: list[Row] = [{"a": None}, {"a": -5}, {"a": 7}]
-    assert [r["a"] for r in sorted(rows, key=sort_key("a", ["a"]), reverse=True)] == [7, -5, None]
+    keys = sort_values("a", list(TABLE), TABLE.__getitem__, 3)  # type: ignore[arg-type]
+    assert sorted(range(3), key=keys.__getitem__, reverse=True) == [2, 1, 0]
+
+
+def test_only_the_columns_of_the_expression_are_fetched() -> None:
+    fetched: list[str] = []
+
+    def fetch(name: str) -> list[object]:
+        fetched.append(name)
+        return TABLE[name]
+
+    assert rows_where('b == "x"', list(TABLE), fetch, 3) == [0, 2]  # type: ignore[arg-type]
+    assert fetched == ["b"]
+
+
+def test_an_expression_without_columns_selects_all_or_nothing() -> None:
+    assert rows_where("1 < 2", list(TABLE), TABLE.__getitem__, 3) == [0, 1, 2]  # type: ignore[arg-type]
+    assert rows_where("false", list(TABLE), TABLE.__getitem__, 3) == []  # type: ignore[arg-type]
 
 
 @given(st.text(max_size=60))

@@ -1,0 +1,233 @@
+//! A coverage-guided fuzzer in one process, for stable Rust.
+//!
+//! usage: netlab-fuzz TARGET SECONDS [SEED] | netlab-fuzz TARGET minimize | netlab-fuzz TARGET FILE...
+//!
+//! Inputs come from `corpus/` and `grown/` (found in earlier runs). An input that reaches a new edge,
+//! or an edge a new order of magnitude of times, is kept and mutated further. A panic, an input that
+//! takes more than five seconds and one that takes more memory than the bound end the run with the
+//! input saved in `artifacts/` and status 1.
+
+mod coverage;
+mod memory;
+mod mutate;
+mod targets;
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use coverage::Coverage;
+use mutate::Dice;
+
+#[global_allocator]
+static ALLOCATOR: memory::Counting = memory::Counting;
+
+/// Octets of the longest input.
+const LONGEST: usize = 64 << 10;
+/// An input that takes longer hangs.
+const HANG: Duration = Duration::from_secs(5);
+/// Memory that any input may take, and what each of its octets may add.
+const BASE_MEMORY: usize = 48 << 20;
+const MEMORY_PER_OCTET: usize = 400;
+
+static CURRENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+static BEGUN_MS: AtomicU64 = AtomicU64::new(0);
+
+/// A file name from the content, so that equal inputs are one file.
+fn name_of(data: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    data.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+fn load(directory: &Path) -> Vec<Vec<u8>> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
+    files.sort();
+    files.iter().filter_map(|f| std::fs::read(f).ok()).filter(|data| data.len() <= LONGEST).collect()
+}
+
+fn save(directory: &str, name: &str, data: &[u8]) -> PathBuf {
+    let _ = std::fs::create_dir_all(directory);
+    let path = Path::new(directory).join(name);
+    if let Err(error) = std::fs::write(&path, data) {
+        eprintln!("cannot keep {}: {error}", path.display());
+    }
+    path
+}
+
+/// Run the target on an input; what went wrong, if anything.
+fn trial(target: fn(&[u8]), data: &[u8], clock: Instant) -> Result<(), String> {
+    if let Ok(mut current) = CURRENT.lock() {
+        data.clone_into(&mut current);
+    }
+    BEGUN_MS.store(clock.elapsed().as_millis() as u64 + 1, Relaxed);
+    let before = memory::begin();
+    let outcome = catch_unwind(AssertUnwindSafe(|| target(data)));
+    let peak = memory::peak_above(before);
+    BEGUN_MS.store(0, Relaxed);
+    match outcome {
+        Err(payload) => {
+            let text = payload.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_string()));
+            Err(format!("panic: {}", text.unwrap_or_default()))
+        }
+        Ok(()) if peak > BASE_MEMORY + MEMORY_PER_OCTET * data.len() => {
+            Err(format!("{} octets of input took {peak} octets of memory", data.len()))
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// End the process when one input takes too long.
+fn watch(clock: Instant) {
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(Duration::from_millis(200));
+            let begun = BEGUN_MS.load(Relaxed);
+            let now = clock.elapsed().as_millis() as u64;
+            if begun != 0 && now > begun + HANG.as_millis() as u64 {
+                let data = CURRENT.lock().map(|d| d.clone()).unwrap_or_default();
+                let path = save("artifacts", &format!("hang-{}", name_of(&data)), &data);
+                eprintln!("an input of {} octets takes more than {HANG:?}: {}", data.len(), path.display());
+                std::process::exit(1);
+            }
+        }
+    });
+}
+
+fn fuzz(name: &str, target: fn(&[u8]), seconds: u64, seed: u64) -> ExitCode {
+    let clock = Instant::now();
+    watch(clock);
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut cover = Coverage::new();
+    if cover.len() == 0 {
+        eprintln!("this build counts no coverage; start it with fuzz.sh");
+        return ExitCode::FAILURE;
+    }
+    let mut dice = Dice(seed);
+    let mut corpus: Vec<Vec<u8>> = Vec::new();
+    let fail = |data: &[u8], why: &str| {
+        let path = save("artifacts", &format!("{name}-{}", name_of(data)), data);
+        eprintln!("{why}\n  input: {}\n  again: ./fuzz.sh {name} {}", path.display(), path.display());
+        ExitCode::FAILURE
+    };
+    let mut waiting = load(Path::new("corpus"));
+    let committed = waiting.len();
+    waiting.extend(load(&Path::new("grown").join(name)));
+    waiting.reverse();
+    let (mut runs, mut slowest, mut told) = (0u64, Duration::ZERO, Instant::now());
+    while clock.elapsed().as_secs() < seconds {
+        let seed_file = waiting.pop();
+        let from_file = seed_file.is_some();
+        let data = seed_file.unwrap_or_else(|| {
+            if corpus.is_empty() {
+                return vec![0; 24];
+            }
+            // Newer inputs are more interesting: half of the time one of the last quarter.
+            let from = if dice.below(2) == 0 { corpus.len() * 3 / 4 } else { 0 };
+            let base = from + dice.below(corpus.len() - from);
+            let other = dice.below(corpus.len());
+            mutate::mutate(&corpus[base], &corpus[other], &mut dice, LONGEST)
+        });
+        cover.clear();
+        let begun = Instant::now();
+        if let Err(why) = trial(target, &data, clock) {
+            return fail(&data, &why);
+        }
+        slowest = slowest.max(begun.elapsed());
+        runs += 1;
+        if cover.collect() > 0 {
+            if !from_file {
+                save(&format!("grown/{name}"), &name_of(&data), &data);
+            }
+            corpus.push(data);
+        }
+        if told.elapsed() > Duration::from_secs(10) {
+            told = Instant::now();
+            eprintln!(
+                "{name}: {:>5} s  {runs} runs  {} of {} edges  {} inputs  slowest {slowest:?}",
+                clock.elapsed().as_secs(),
+                cover.reached(),
+                cover.len(),
+                corpus.len(),
+            );
+        }
+    }
+    let took = clock.elapsed().as_secs().max(1);
+    println!(
+        "{name}: clean: {runs} runs in {took} s ({} a second), {committed} committed inputs, {} kept, \
+         {} of {} edges, slowest {slowest:?}",
+        runs / took,
+        corpus.len(),
+        cover.reached(),
+        cover.len(),
+    );
+    ExitCode::SUCCESS
+}
+
+/// Choose few, small inputs that together reach all that `corpus/` and `grown/` reach.
+fn minimize(name: &str, target: fn(&[u8])) -> ExitCode {
+    let mut inputs = load(Path::new("corpus"));
+    inputs.extend(load(&Path::new("grown").join(name)));
+    inputs.sort_by_key(Vec::len);
+    inputs.dedup();
+    let cover = Coverage::new();
+    let mut cheapest: HashMap<(u32, u8), usize> = HashMap::new();
+    for (index, data) in inputs.iter().enumerate() {
+        cover.clear();
+        if trial(target, data, Instant::now()).is_ok() {
+            // Edges only: keeping an input for each order of magnitude would keep thousands.
+            for (edge, _) in cover.bits() {
+                cheapest.entry((edge, 0)).or_insert(index);
+            }
+        }
+    }
+    let kept: HashSet<usize> = cheapest.values().copied().collect();
+    let mut octets = 0;
+    for &index in &kept {
+        octets += inputs[index].len();
+        save("corpus", &name_of(&inputs[index]), &inputs[index]);
+    }
+    println!("{name}: {} of {} inputs, {octets} octets, {} edges", kept.len(), inputs.len(), cheapest.len());
+    ExitCode::SUCCESS
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [name, what, rest @ ..] = arguments.as_slice() else {
+        eprintln!("usage: netlab-fuzz reader|pipeline SECONDS [SEED] | minimize | FILE...");
+        return ExitCode::from(2);
+    };
+    let Some(target) = targets::find(name) else {
+        eprintln!("no such target: {name}; there are reader and pipeline");
+        return ExitCode::from(2);
+    };
+    if what == "minimize" {
+        return minimize(name, target);
+    }
+    if let Ok(seconds) = what.parse() {
+        let seed = rest.first().and_then(|s| s.parse().ok()).unwrap_or(1);
+        return fuzz(name, target, seconds, seed);
+    }
+    for file in std::iter::once(what).chain(rest) {
+        match std::fs::read(file) {
+            Ok(data) => {
+                let before = memory::begin();
+                let begun = Instant::now();
+                target(&data);
+                println!("{file}: {:?}, {} octets of memory", begun.elapsed(), memory::peak_above(before));
+            }
+            Err(error) => {
+                eprintln!("{file}: {error}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
