@@ -169,6 +169,8 @@ def make_habitable(kernel: Kernel, release: str, writable: list[str]) -> None:
     os.makedirs("/lib/modules", exist_ok=True)  # noqa: PTH103
     if not os.path.lexists(f"/lib/modules/{release}"):
         os.symlink(f"{MODULES}/{release}", f"/lib/modules/{release}")  # noqa: PTH211
+    with contextlib.suppress(OSError):
+        socket.socket(socket.AF_INET6).close()  # loads IPv6: its sysctls must be there at once
     if kernel.load(release, "drivers/net/tun"):
         os.chmod("/dev/net/tun", 0o666)  # noqa: PTH101
     kernel.set_hostname("guest")

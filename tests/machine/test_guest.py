@@ -145,6 +145,7 @@ def test_modules_load_on_demand(guest: GuestMachine) -> None:
         tc qdisc add dev v0 root fq_codel
         test -f /sys/fs/cgroup/cgroup.procs
         mkdir /sys/fs/cgroup/lab
+        test -f /proc/sys/net/ipv6/conf/all/accept_dad
         iptables-legacy -A OUTPUT -p tcp --dport 9 -j DROP
         for link in br0 v0 tap0; do ip link del $link; done
         """,
