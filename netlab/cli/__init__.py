@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from netlab.errors import NetlabError
+from netlab.errors import NetlabError, TopologyError
 
 # name → (module, help line). The module's `command` is loaded only when it runs.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -86,8 +86,12 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         code = 130
+    except TopologyError as error:
+        # One line each, beginning with file:line:column, as editors and CI annotations read them.
+        click.echo(str(error) if error.problems else f"error: {error}", err=True)
+        code = error.exit_code
     except NetlabError as error:
-        click.echo(f"error: {error}" if "\n" not in str(error) else str(error), err=True)
+        click.echo(f"error: {error}", err=True)
         code = error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
