@@ -13,8 +13,11 @@ other, save that a link needs both its nodes. So the plan is cut into runs, and 
 In a burst only the last message asks for an acknowledgement. The sequence number of a message is
 one more than the index of its operation: that is how an error finds its line in the file.
 
-The encoder chooses interface indexes, from 100 up in each node, because low ones may be taken by
-fallback tunnels. So no request has to wait for an answer to learn a number.
+The encoder chooses interface indexes, so no request has to wait for an answer to learn a number.
+They begin at 100, because low ones may be taken by fallback tunnels, and no two of a lab are equal:
+where the ends of a veth have the same index, the kernel takes the interface for a physical one,
+whose news of a carrier may wait for a second (linkwatch_urgent_event in net/core/link_watch.c), and
+until then nothing is sent.
 """
 
 from __future__ import annotations
@@ -52,20 +55,17 @@ class Program:
 
 
 class Indexes:
-    """Interface indexes by (node, device); new ones are given out, never twice."""
+    """Interface indexes by (node, device); new ones are given out, never twice in a lab."""
 
     def __init__(self, known: Iterable[tuple[str, str, int]] = ()) -> None:
-        self.of: dict[tuple[str, str], int] = {}
-        self._last: dict[str, int] = {}
-        for node, device, index in known:
-            self.of[node, device] = index
-            self._last[node] = max(index, self._last.get(node, FIRST_INDEX - 1))
+        self.of = {(node, device): index for node, device, index in known}
+        self._last = max(self.of.values(), default=FIRST_INDEX - 1)
 
     def new(self, node: str, device: str) -> int:
-        """Give out the next index of a node."""
-        index = self._last.get(node, FIRST_INDEX - 1) + 1
-        self._last[node] = self.of[node, device] = index
-        return index
+        """Give out the next index."""
+        self._last += 1
+        self.of[node, device] = self._last
+        return self._last
 
     def __getitem__(self, key: tuple[str, str]) -> int:
         return 1 if key[1] == "lo" else self.of[key]

@@ -36,6 +36,15 @@ def host_router_host(name: str = "hrh") -> Topology:
     return Topology(name, nodes, links, "hrh.yaml")
 
 
+def two_hosts(name: str = "pair") -> Topology:
+    """The smallest network with an operation of every common kind."""
+    beyond = Route(ip_network("192.0.2.0/24"), ip_address("10.0.1.2"), "eth0")
+    nodes = (Node("h1", Role.HOST, routes=(beyond,)), Node("h2", Role.HOST))
+    a = _interface("h1", "eth0", 1, "10.0.1.1/24", "fd00:1::1/64")
+    b = _interface("h2", "eth0", 2, "10.0.1.2/24", "fd00:1::2/64")
+    return Topology(name, nodes, (Link("h1-h2", a, b),), "pair.yaml")
+
+
 def _defaults(v4: str, v6: str) -> tuple[Route, ...]:
     return (
         Route(ip_network("0.0.0.0/0"), ip_address(v4), "eth0"),

@@ -111,7 +111,7 @@ def test_readiness_by_line_file_and_command(stage: Stage, tmp_path: Path) -> Non
     ):
         with node.spawn("program", list(map(str, argv)), ready=ready) as running:
             assert running.ready_ns
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def test_output_and_outcome_of_a_program_lie_in_the_recording(

@@ -1,0 +1,89 @@
+"""What a lab consists of in the kernel, and whether any of it is left.
+
+Other labs may run on the machine at the same time, so nothing here compares whole listings: a lab
+is known by the inode numbers of its namespaces and by its state directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+KINDS = ("net", "mnt", "pid", "user")
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """The processes and namespaces of a lab at one moment, and where it is written down."""
+
+    pids: frozenset[int]
+    namespaces: frozenset[str]
+    directory: Path
+
+
+def _links(folder: Path) -> set[str]:
+    found: set[str] = set()
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return found
+    for entry in entries:
+        with contextlib.suppress(OSError):
+            found.add(str(entry.readlink()))
+    return found
+
+
+def _namespaces_of(pid: int) -> set[str]:
+    """Those it is in and those it holds by a descriptor."""
+    here = _links(Path(f"/proc/{pid}/ns"))
+    held = {link for link in _links(Path(f"/proc/{pid}/fd")) if link.startswith("net:[")}
+    return {link for link in here | held if link.split(":")[0] in KINDS}
+
+
+def footprint(supervisor: int, directory: Path) -> Footprint:
+    """Take down what belongs to the lab of a supervisor."""
+    mine = _namespaces_of(os.getpid())
+    theirs = frozenset(_namespaces_of(supervisor) - mine)
+    return Footprint(frozenset(living(theirs)) | {supervisor}, theirs, directory)
+
+
+def living(namespaces: frozenset[str]) -> set[int]:
+    """Processes that are in one of these namespaces or hold one; a zombie is not alive."""
+    found: set[int] = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        pid = int(entry.name)
+        if namespaces & _namespaces_of(pid) and not is_dead(pid):
+            found.add(pid)
+    return found
+
+
+def is_dead(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"
+
+
+def mounts(directory: Path) -> list[str]:
+    """Mounts of the machine's own mount namespace that come from a lab's directory."""
+    text = Path("/proc/self/mountinfo").read_text()
+    return [line for line in text.splitlines() if str(directory) in line]
+
+
+def remains(taken: Footprint, patience: float = 5.0) -> list[str]:
+    """Wait until nothing of a lab is left alive; what still is after `patience` is returned."""
+    end = time.monotonic() + patience
+    while True:
+        left = [f"process {pid}" for pid in taken.pids if not is_dead(pid)]
+        if not left:
+            left = [f"process {pid} in a namespace" for pid in living(taken.namespaces)]
+        left += [f"mount {line}" for line in mounts(taken.directory)]
+        if not left or time.monotonic() > end:
+            return left
+        time.sleep(0.002)
