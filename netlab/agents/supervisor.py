@@ -773,6 +773,8 @@ class Supervisor:
         env |= {"NETLAB_NODE": node, "NETLAB_LAB": self.options["lab"]}
         # What a program that makes traffic compares its own namespace with before it starts.
         env["NETLAB_MACHINE_NETNS"] = str(self.namespaces.machine[1])
+        # iptables would wait for, and as an ordinary user fail at, a lock file of the machine.
+        env["XTABLES_LOCKFILE"] = f"{self.options['state']}/xtables.lock"
         ready: Json = message.get("ready") or {}
         before: set[str] = set()
         port, protocol = int(ready.get("port", 0)), ready.get("protocol", "tcp")

@@ -143,8 +143,8 @@ def nft_families(node: RunningNode) -> frozenset[str]:
     for family in ("ip", "ip6", "inet", "bridge", "netdev", "arp"):
         hook = hooks.get(family, "input")
         rules = (
-            f"table {family} probe {{ chain c {{ type filter hook {hook} priority 0; "
-            f"policy accept; counter; }} }}\n"
+            f"table {family} probe {{\n chain c {{\n"
+            f"  type filter hook {hook} priority 0; policy accept;\n  counter\n }}\n}}\n"
         )
         if succeeds(node, "nft", "-f", "-", text=rules):
             found.add(family)
@@ -194,7 +194,7 @@ def version_of(node: RunningNode, argv: tuple[str, ...]) -> str | None:
         return None
     with contextlib.suppress(CommandError):
         told = node.run((path, *argv[1:]), check=False)
-        match = re.search(r"\d+(?:\.\d+)+\w*", told.stdout + told.stderr)
+        match = re.search(r"\d+(?:\.\d+)+\w*|\b\d{8}\b", told.stdout + told.stderr)
         return match[0] if match else "unknown version"
     return None
 
