@@ -2,18 +2,21 @@
 //!
 //! An index entry is one word: the upper half of the keyed hash and the slot number plus one. The
 //! position of an entry is the top bits of the same hash half, so growing the index never touches a
-//! record. Packets come in groups of 64 in three overlapping passes: ask for the index lines of the
-//! group after next, ask for the records of the next group, work on this one. By the time a record is
-//! needed it is in the cache, whatever the number of flows.
+//! record. Packets come in groups of 64 in overlapping passes: ask for the index lines of the group
+//! after next, ask for the records of the next group, ask for the side records of this group, work on
+//! it. By the time something is needed it is in the cache, whatever the number of flows.
 
 use netlab_mem::{advise_huge, prefetch};
 
-use crate::packet::{Chunk, Key, Origin, Packet, mark};
+use crate::packet::{Chunk, Key, Origin, Packet};
 
 /// Packets per prefetch group.
 pub const GROUP: usize = 64;
 
-/// State of a flow that packets touch: five cache lines, of which a packet needs four.
+/// "The index had nothing under this hash."
+pub const NO_SLOT: u32 = u32::MAX;
+
+/// State of a flow that packets touch: five cache lines.
 #[derive(Clone, Debug, Default)]
 #[repr(C, align(64))]
 pub struct Flow {
@@ -223,6 +226,8 @@ pub struct Table {
     /// Seldom parts, same slots.
     pub stories: Vec<Story>,
     free: Vec<u32>,
+    /// Changes whenever a key begins to mean another slot: guesses made before are then worthless.
+    pub generation: u32,
 }
 
 impl Table {
@@ -236,9 +241,11 @@ impl Table {
             flows: Vec::with_capacity(expected.clamp(64, 1 << 21)),
             stories: Vec::with_capacity(expected.clamp(64, 1 << 21)),
             free: Vec::new(),
+            generation: 0,
         };
         advise_huge(&table.index);
         advise_huge(&table.flows);
+        advise_huge(&table.stories);
         table
     }
 
@@ -258,23 +265,21 @@ impl Table {
         prefetch(&self.index, (hash >> self.shift) as usize, 0);
     }
 
-    /// Second pass: ask for the record the index probably means.
+    /// Second pass: ask for the record the index probably means; its slot, or [`NO_SLOT`].
     #[inline(always)]
-    pub fn prefetch_flow(&self, packet: &Packet) {
+    pub fn guess(&self, packet: &Packet) -> u32 {
         let mut at = (packet.hash >> self.shift) as usize;
-        for _ in 0..2 {
+        loop {
             let entry = self.index.get(at).copied().unwrap_or(0);
             if entry == 0 {
-                return;
+                return NO_SLOT;
             }
             if (entry ^ packet.hash) >> 32 == 0 {
-                let slot = (entry as u32 - 1) as usize;
-                let own = usize::from(packet.marks & mark::REVERSED) * 2;
-                prefetch(&self.flows, slot, 0);
-                prefetch(&self.flows, slot, 1 + own);
-                prefetch(&self.flows, slot, 2 + own);
-                prefetch(&self.flows, slot, 3 - own);
-                return;
+                let slot = entry as u32 - 1;
+                for line in 0..size_of::<Flow>() / 64 {
+                    prefetch(&self.flows, slot as usize, line);
+                }
+                return slot;
             }
             at = (at + 1) & (self.index.len() - 1);
         }
@@ -321,6 +326,7 @@ impl Table {
     /// Put a new flow in place of the one its key leads to; the old record stays as a finished row.
     #[cold]
     pub fn replace(&mut self, hash: u64, key: &Key, flow: Flow, story: Story) -> usize {
+        self.generation = self.generation.wrapping_add(1);
         let mask = self.index.len() - 1;
         let mut at = (hash >> self.shift) as usize & mask;
         let slot = self.place(flow, story);
@@ -374,6 +380,7 @@ impl Table {
 
     /// Forget the flows for which `gone` holds; their slots are used again.
     pub fn remove(&mut self, mut gone: impl FnMut(usize) -> bool) {
+        self.generation = self.generation.wrapping_add(1);
         let entries = self.index.len();
         let old = std::mem::replace(&mut self.index, vec![0; entries]);
         let dead: std::collections::HashSet<u32> = self.free.iter().copied().collect();

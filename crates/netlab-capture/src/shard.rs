@@ -5,7 +5,7 @@
 
 use netlab_mem::prefetch;
 
-use crate::flows::{Flow, GROUP, Story, Table};
+use crate::flows::{Flow, GROUP, NO_SLOT, Story, Table};
 use crate::packet::{Chunk, Extra, Packet, flag, mark, proto};
 use crate::segments::{Series, Store};
 use crate::tcp::{Opening, Rules, Tcp, analysis};
@@ -74,7 +74,7 @@ impl Shard {
         let expected = keep.max_flows.map_or(expected, |most| expected.min(most));
         Self {
             table: Table::new(expected),
-            tcp: Tcp::new(rules),
+            tcp: Tcp::new(rules, expected),
             store: Store::default(),
             series: keep.bin_ns.map(Series::new),
             evicted: Evicted::default(),
@@ -98,40 +98,57 @@ impl Shard {
     #[inline(always)]
     fn batches<const DETAIL: bool>(&mut self, chunk: &Chunk, count: usize, at: impl Fn(usize) -> usize) {
         let packet = |i: usize| chunk.packets.get(at(i));
-        for i in 0..count.min(GROUP) {
-            packet(i).inspect(|p| self.table.prefetch_index(p.hash));
-        }
-        let mut start = 0;
+        let mut guesses = [[NO_SLOT; GROUP]; 2];
+        let index = |shard: &Self, start: usize| {
+            for i in start..count.min(start + GROUP) {
+                packet(i).inspect(|p| shard.table.prefetch_index(p.hash));
+            }
+        };
+        let records = |shard: &Self, start: usize, guesses: &mut [u32; GROUP]| {
+            for (i, guess) in (start..count).zip(guesses) {
+                *guess = packet(i).map_or(NO_SLOT, |p| shard.table.guess(p));
+            }
+        };
+        let mut generation = self.table.generation;
+        index(self, 0);
+        index(self, GROUP);
+        records(self, 0, &mut guesses[0]);
+        let (mut start, mut turn) = (0, 0);
         while start < count {
+            index(self, start + 2 * GROUP);
+            let next = self.table.generation;
+            records(self, start + GROUP, &mut guesses[1 - turn]);
+            let current = guesses[turn];
             let end = count.min(start + GROUP);
-            // Records of this group (their index lines were asked for a group ago) ...
-            for i in start..end {
-                packet(i).inspect(|p| self.table.prefetch_flow(p));
+            for (i, &guess) in (start..end).zip(&current) {
+                packet(i).inspect(|p| self.prefetch_sides(p, guess));
             }
-            // ... index lines of the next ...
-            for i in end..count.min(end + GROUP) {
-                packet(i).inspect(|p| self.table.prefetch_index(p.hash));
-            }
-            // ... and the work.
-            for i in start..end {
+            for (i, &guess) in (start..end).zip(&current) {
                 if let Some(packet) = packet(i) {
-                    self.packet::<DETAIL>(chunk, packet);
+                    let guess = if generation == self.table.generation { guess } else { NO_SLOT };
+                    self.packet::<DETAIL>(chunk, packet, guess);
                 }
             }
+            generation = next;
+            turn = 1 - turn;
             start = end;
         }
     }
 
     #[inline(always)]
-    fn packet<const DETAIL: bool>(&mut self, chunk: &Chunk, packet: &Packet) {
+    fn packet<const DETAIL: bool>(&mut self, chunk: &Chunk, packet: &Packet, guess: u32) {
         let frame = chunk.first_frame + u64::from(packet.frame);
-        let slot = match self.table.find(packet.hash, &packet.key) {
-            Ok(slot) => slot,
-            Err(at) => {
-                if packet.marks & (mark::QUOTED | mark::NO_LENGTH) == mark::QUOTED | mark::NO_LENGTH {
-                    return;
+        let slot = if self.table.flows.get(guess as usize).is_some_and(|flow| flow.key == packet.key) {
+            guess as usize
+        } else {
+            match self.table.find(packet.hash, &packet.key) {
+                Ok(slot) => slot,
+                Err(at) => {
+                    if packet.marks & (mark::QUOTED | mark::NO_LENGTH) == mark::QUOTED | mark::NO_LENGTH {
+                        return;
+                    }
+                    self.create(chunk, packet, Some(at))
                 }
-                self.create(chunk, packet, Some(at))
             }
         };
         let extra = match packet.extra {
@@ -407,10 +424,20 @@ impl Shard {
         }
     }
 
-    /// Ask for the side records of a flow; used once the flow itself has arrived.
+    /// Third pass: the record has arrived; ask for what hangs on it.
     #[inline(always)]
-    pub fn prefetch_sides(&self, slot: usize) {
-        prefetch(&self.table.stories, slot, 0);
+    fn prefetch_sides(&self, packet: &Packet, guess: u32) {
+        let Some(flow) = self.table.flows.get(guess as usize) else { return };
+        let dir = usize::from(packet.marks & mark::REVERSED);
+        if packet.flags & (flag::SYN | flag::FIN | flag::RST) != 0 || flow.dirs[dir].packets < 4 {
+            prefetch(&self.table.stories, guess as usize, 0);
+            prefetch(&self.table.stories, guess as usize, 1);
+            prefetch(&self.table.stories, guess as usize, 2);
+        }
+        let other = &flow.dirs[1 - dir];
+        if other.rtt != 0 {
+            self.tcp.rtts.prefetch(other.rtt);
+        }
     }
 }
 

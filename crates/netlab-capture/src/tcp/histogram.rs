@@ -13,6 +13,7 @@ pub const BUCKETS: usize = (OCTAVES * PER_OCTAVE) as usize + 1;
 
 /// Statistics of one direction's samples.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub struct Rtt {
     /// Samples.
     pub count: u32,
@@ -57,6 +58,13 @@ fn middle(bucket: usize) -> f64 {
 }
 
 impl Rtts {
+    /// Room (not yet memory) for two records per flow.
+    pub fn new(expected: usize) -> Self {
+        let records = Vec::with_capacity(expected.clamp(64, 1 << 21) * 2);
+        netlab_mem::advise_huge(&records);
+        Self { records, ..Self::default() }
+    }
+
     /// A new, empty record; its handle.
     pub fn new_record(&mut self) -> u32 {
         let empty =

@@ -232,9 +232,9 @@ fn since(now: i64, then: i64) -> u64 {
 }
 
 impl Tcp {
-    /// Empty pools.
-    pub fn new(rules: Rules) -> Self {
-        Self { rules, ..Self::default() }
+    /// Empty pools for about so many flows.
+    pub fn new(rules: Rules, expected: usize) -> Self {
+        Self { rules, rtts: Rtts::new(expected), ..Self::default() }
     }
 
     /// Whether a packet with SYN opens a new stream where one with this key exists.
