@@ -22,7 +22,7 @@ kB, MB, GB = 1_000, 1_000_000, 1_000_000_000  # noqa: N816 - the unit is spelt s
 KiB, MiB, GiB = 1 << 10, 1 << 20, 1 << 30
 
 _NUMBER = re.compile(
-    r"\s*([-+]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,3})?)"
+    r"\s*([-+]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,2})?)"
     r"\s*([A-Za-zµ%/]*)\s*"
 )
 
@@ -111,16 +111,23 @@ def _format(
     value: float, scales: tuple[tuple[str, Decimal], ...], parse: Callable[[str], float]
 ) -> str:
     """Write `value` in the largest unit that keeps it at or above 1, exactly."""
-    base = scales[-1][0]
+    base, smallest = scales[-1]
     if value == 0:
         return f"0{base}"
     exact = Decimal(repr(value))
     for unit, factor in scales:
         if abs(exact) >= factor:
-            text = f"{(exact / factor).normalize():f}{unit}"
+            text = f"{_digits(exact / factor)}{unit}"
             if parse(text) == value:
                 return text
-    return f"{value!r}{base}"
+    return f"{_digits(exact / smallest)}{base}"
+
+
+def _digits(number: Decimal) -> str:
+    """Write a number without an exponent unless that would be long."""
+    number = number.normalize()
+    plain = f"{number:f}"
+    return plain if len(plain) <= 20 else str(number)
 
 
 def _scales(units: Mapping[str, Decimal], *names: str) -> tuple[tuple[str, Decimal], ...]:
@@ -144,7 +151,4 @@ def format_rate(bits_per_second: float) -> str:
 
 def format_ratio(ratio: float) -> str:
     """Return a ratio as text that `parse_ratio` reads back, such as "1%"."""
-    if ratio == 0:
-        return "0%"
-    text = f"{(Decimal(repr(ratio)) * 100).normalize():f}%"
-    return text if parse_ratio(text) == ratio else f"{ratio * 100!r}%"
+    return "0%" if ratio == 0 else f"{_digits(Decimal(repr(ratio)) * 100)}%"

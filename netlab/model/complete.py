@@ -25,7 +25,7 @@ from netlab.model.addressing import (
 )
 from netlab.model.impairment import Impairment
 from netlab.model.names import bad_interface_name, bad_name
-from netlab.model.problems import Problems, quoted
+from netlab.model.problems import Problems, loops, quoted
 from netlab.model.routing import Member, Subnet, static_routes
 from netlab.model.spec import DirectionSpec, EndSpec, LinkSpec, NodeSpec, Spec
 from netlab.model.topology import Interface, Link, Mark, Node, Role, Route, Topology
@@ -112,6 +112,8 @@ class _Completion:
         segments = self._segments()
         self._give_addresses(segments)
         self._check_addresses(segments)
+        self._check_processes()
+        self._check_validations()
         routes = {} if self.problems.found else self._routes(segments)
         return self._topology(routes)
 
@@ -530,6 +532,39 @@ class _Completion:
                     f"{names}",
                 )
 
+    # -- processes and expectations ----------------------------------------------------------
+
+    def _check_processes(self) -> None:
+        known = {process.name: process for process in self.spec.processes}
+        for process in self.spec.processes:
+            what = f"process {quoted(process.name)}"
+            if wrong := bad_name(process.name):
+                self.problems.add(process.mark, f"process name {quoted(process.name)} {wrong}")
+            self._needs_node(process.node, process.mark, what)
+            for other in process.after:
+                if other not in known:
+                    hint = self.problems.hint(other, known)
+                    self.problems.add(
+                        process.mark, f"{what} comes after {quoted(other)}: no such process{hint}"
+                    )
+        waits = {p.name: [n for n in p.after if n in known] for p in self.spec.processes}
+        for loop in loops(waits):
+            path = " after ".join(f"'{name}'" for name in [*loop, loop[0]])
+            self.problems.add(known[loop[0]].mark, f"processes wait for each other: {path}")
+
+    def _check_validations(self) -> None:
+        for check in self.spec.validations:
+            for name in (check.source, check.target):
+                self._needs_node(name, check.mark, f"ping {check.source}->{check.target}")
+
+    def _needs_node(self, name: str, mark: Mark, what: str) -> None:
+        node = self.nodes.get(name)
+        if node is None:
+            hint = self.problems.hint(name, self.nodes)
+            self.problems.add(mark, f"{what}: there is no node {quoted(name)}{hint}")
+        elif node.role is Role.SWITCH:
+            self.problems.add(mark, f"{what}: {quoted(name)} is a switch and has no addresses")
+
     # -- routes ------------------------------------------------------------------------------
 
     def _routes(self, segments: list[_Segment]) -> dict[str, list[Route]]:
@@ -651,6 +686,8 @@ class _Completion:
             links,
             self.spec.source,
             tuple(self.problems.warnings),
+            self.spec.processes,
+            self.spec.validations,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 MAX_NAME = 63  # a host name label, RFC 1035 §2.3.4
+MAX_LINK = 200  # "a-b-c" with three longest names; a file name must hold it too
 MAX_INTERFACE = 15  # IFNAMSIZ of the kernel, less the final NUL
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -17,8 +18,9 @@ def bad_name(name: str, *, dots: bool = False) -> str:
     """Return what is wrong with the name of a node or (with dots) of a link, or nothing."""
     if not name:
         return "is empty"
-    if len(name) > MAX_NAME:
-        return f"is {len(name)} characters long; at most {MAX_NAME} are possible"
+    longest = MAX_LINK if dots else MAX_NAME
+    if len(name) > longest:
+        return f"is {len(name)} characters long; at most {longest} are possible"
     if not (_DOTTED if dots else _NAME).fullmatch(name):
         allowed = "letters, digits, '-', '_'" + (" and '.'" if dots else "")
         return f"may only have {allowed}, and begins with a letter or digit"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from netlab.errors import Problem, TopologyError
@@ -55,6 +55,30 @@ class Problems:
 
 def _problem(mark: Mark, message: str) -> Problem:
     return Problem(mark.line or 1, mark.column or 1, message, mark.file)
+
+
+def loops(follows: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Return the loops of a graph, one for each knot of nodes that lead back to themselves."""
+    state: dict[str, int] = {}  # 1: on the way, 2: done
+    found: list[list[str]] = []
+    for start in follows:
+        way: list[tuple[str, Iterator[str]]] = []
+        if start not in state:
+            state[start] = 1
+            way.append((start, iter(follows[start])))
+        while way:
+            name, rest = way[-1]
+            following = next(rest, None)
+            if following is None:
+                state[name] = 2
+                way.pop()
+            elif following not in state:
+                state[following] = 1
+                way.append((following, iter(follows[following])))
+            elif state[following] == 1:
+                names = [step for step, _ in way]
+                found.append(names[names.index(following) :])
+    return found
 
 
 def quoted(value: object, limit: int = 40) -> str:

@@ -2,26 +2,24 @@
 
 Theory of operation. One family at a time. The *destinations* are the subnets, sorted by address;
 a set of destinations is a Python int with one bit for each, so sets of a thousand are united by
-one machine-speed operation. Two routers are neighbours when they share a subnet.
+one machine-speed operation. Two routers are neighbours when they share a subnet. Hosts do not
+forward: a host with one router hangs on it; a host with several (*multihomed*) takes part in the
+search for paths, but no path leads through it.
 
 1. *Peel.* Routers with one neighbour are taken off again and again. What is behind such a router
    can only be reached through it, so each peeled router needs a default route towards its parent
    and routes to what its own peeled children stand for. Trees and chains are finished here, in
    time proportional to their size.
-2. *Core.* What remains has cycles (or is the one last router). Sets of destinations spread
-   from neighbour to neighbour in rounds; the neighbour (by name, in case of a tie) from which a
-   destination is first heard is the next hop to it: breadth-first search from everywhere at once.
-3. *Default.* The router from which the farthest destination is nearest (by name in case of
-   a tie) is the root. Everyone's default route leads towards the root by a shortest path; the root
+2. *Root.* What remains (the core) has cycles, or is the one last router. The router in its
+   middle is the root: everyone's default route leads towards it by a shortest path. The root
    itself has none, so packets to an address that does not exist come to an end there, instead of
    circling between two defaults.
+3. *Flood.* Sets of destinations spread through the core from neighbour to neighbour in rounds; the
+   neighbour from which a destination is first heard is the next hop to it: breadth-first search
+   from everywhere at once. In case of a tie it is the default next hop, then the first by name.
 4. *Prefixes.* Destinations with another next hop than the default get explicit routes, adjacent
    subnets joined into larger prefixes. While that makes a small table the prefixes cover
    nothing but subnets that exist; a larger table may also cover unused addresses in between.
-
-Hosts do not forward. A host with one router gets one default route; a host with several gets
-its default through the one nearest to the root and explicit routes to what is strictly nearer
-through another.
 
 Unsatisfactory: every hop counts one, whatever its delay or rate.
 """
@@ -29,7 +27,7 @@ Unsatisfactory: every hop counts one, whatever its delay or rate.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -98,6 +96,7 @@ class _Graph:
         self.bits = bits
         self.table = _Destinations(sorted(subnets, key=lambda n: n.first), bits)
         self.own: dict[str, int] = {}
+        self.single = 0  # destinations with one member, such as loopbacks: it leads there itself
         self.hops: dict[str, dict[str, _Hop]] = {name: {} for name, yes in forwards.items() if yes}
         self.gateways: dict[str, dict[str, _Hop]] = {}
         self._networks: dict[tuple[int, int], IPv4Network | IPv6Network] = {}
@@ -109,20 +108,22 @@ class _Graph:
     def _join(self, subnet: Subnet, bit: int, forwards: Mapping[str, bool]) -> None:
         """Note who can reach whom through a subnet; the first common subnet is used."""
         routers: list[Member] = []
+        hosts: list[Member] = []
+        if len(subnet.members) == 1:
+            self.single |= bit
         for member in subnet.members:
             self.own[member.node] = self.own.get(member.node, 0) | bit
-            if forwards[member.node]:
-                routers.append(member)
-        for member in subnet.members:
-            if forwards[member.node]:
-                hops = self.hops[member.node]
-            elif routers:
-                hops = self.gateways.setdefault(member.node, {})
-            else:
-                continue
+            (routers if forwards[member.node] else hosts).append(member)
+        for router in routers:
+            hops = self.hops[router.node]
+            for member in (*routers, *hosts):
+                if member.node != router.node and member.node not in hops:
+                    hops[member.node] = (router.dev, member.address)
+        for host in hosts:
+            hops = self.gateways.setdefault(host.node, {})
             for router in routers:
-                if router.node != member.node and router.node not in hops:
-                    hops[router.node] = (member.dev, router.address)
+                if router.node not in hops:
+                    hops[router.node] = (host.dev, router.address)
 
     def emit(self, name: str, default: str | None, tables: Mapping[str, int]) -> list[Route]:
         """Return the routes of a node: the default first, then the rest by address."""
@@ -163,169 +164,190 @@ class _Paths:
 
     def __init__(self, graph: _Graph, root: str | None) -> None:
         self.wanted_root = root
-        self.own, self.hops, self.gateways = graph.own, graph.hops, graph.gateways
-        self.count = len(graph.table.subnets)
-        self.tables: _Tables = {}
-        self.parent: dict[str, str] = {}
+        self.own = graph.own
+        self.single = graph.single
+        self.near = {  # of routers, the routers next to them
+            name: [n for n in hops if n in graph.hops] for name, hops in graph.hops.items()
+        }
+        self.behind = {name: self.own.get(name, 0) for name in self.near}
         self.children: dict[str, list[str]] = {}
-        self.distance: dict[str, int] = {}
-        self._route_core(self._peel())
-        self._route_peeled()
-        self._route_hosts()
+        self.parent: dict[str, str] = {}
+        self.tables: _Tables = {}
+        multihomed = self._hang_hosts(graph.gateways)
+        kept = {router for routers in multihomed.values() for router in routers}
+        core = self._peel(kept | {root} if root else kept)
+        self._route_core(core, multihomed)
+        for name, above in self.parent.items():
+            self.tables[name] = (above, self._downwards(name))
 
-    def _peel(self) -> list[str]:
+    def _hang_hosts(self, gateways: Mapping[str, Mapping[str, _Hop]]) -> dict[str, list[str]]:
+        """Hang the hosts with one router on it; return the others with their routers."""
+        multihomed: dict[str, list[str]] = {}
+        for name, hops in gateways.items():
+            if len(hops) == 1:
+                (router,) = hops
+                self.tables[name] = (router, {})
+                beyond = self.own[name] & self.single
+                if beyond:
+                    self.behind[router] |= beyond
+                    self.behind[name] = beyond
+                    self.children.setdefault(router, []).append(name)
+            elif hops:
+                multihomed[name] = sorted(hops)
+        return multihomed
+
+    def _downwards(self, name: str) -> dict[str, int]:
+        return {child: self.behind[child] for child in self.children.get(name, ())}
+
+    def _peel(self, kept: Set[str]) -> list[str]:
         """Take off routers with one neighbour until none is left; return the rest, by name.
 
         `self.parent` then holds the peeled ones in the order in which they went.
         """
-        degree = {name: len(hops) for name, hops in self.hops.items()}
-        pinned = self.wanted_root
-        layer = sorted((n for n, d in degree.items() if d == 1 and n != pinned), reverse=True)
+        degree = {name: len(near) for name, near in self.near.items()}
+        layer = sorted((n for n, d in degree.items() if d == 1 and n not in kept), reverse=True)
         while layer:
             following: set[str] = set()
             for name in layer:
                 if degree[name] != 1:
                     continue  # its last neighbour went in this very round: it is a root
-                above = next(n for n in self.hops[name] if n not in self.parent)
+                above = next(n for n in self.near[name] if n not in self.parent)
                 self.parent[name] = above
                 self.children.setdefault(above, []).append(name)
+                self.behind[above] |= self.behind[name]
                 degree[name] = 0
                 degree[above] -= 1
-                if degree[above] == 1 and above != pinned:
+                if degree[above] == 1 and above not in kept:
                     following.add(above)
             layer = sorted(following, reverse=True)
-        self.behind = dict(self.own)  # what a router stands for: its own and its children's
-        for name, above in self.parent.items():
-            self.behind[above] = self.behind.get(above, 0) | self.behind.get(name, 0)
-        return sorted(name for name in self.hops if name not in self.parent)
+        return sorted(name for name in self.near if name not in self.parent)
 
-    def _route_core(self, core: list[str]) -> None:
-        index = {name: i for i, name in enumerate(core)}
-        neighbours = [sorted(index[n] for n in self.hops[name] if n in index) for name in core]
-        reached = [self.behind.get(name, 0) for name in core]
-        via, rounds = _flood(neighbours, reached)
-        towards: dict[int, int | None] = {}
-        pinned = self.wanted_root
-        for i in sorted(range(len(core)), key=lambda i: (core[i] != pinned, rounds[i], core[i])):
-            if i not in towards:
-                self._spread_default(i, core, neighbours, towards)  # the root of its component
-        for i, name in enumerate(core):
-            tables = {core[n]: mask for n, mask in zip(neighbours[i], via[i], strict=True)}
-            for child in self.children.get(name, ()):
-                tables[child] = self.behind.get(child, 0)
+    def _route_core(self, core: list[str], multihomed: Mapping[str, list[str]]) -> None:
+        names = [*core, *multihomed]
+        index = {name: i for i, name in enumerate(names)}
+        routers = [sorted(index[n] for n in self.near[name] if n in index) for name in core]
+        routers += [[index[n] for n in multihomed[name]] for name in multihomed]
+        towards = self._towards_roots(core, routers)
+        # Whom a vertex hears: routers hear hosts too, the neighbour towards the root first.
+        hears = [list(mine) for mine in routers]
+        for host in multihomed:
+            for i in routers[index[host]]:
+                hears[i].append(index[host])
+        for i, mine in enumerate(hears):
             up = towards[i]
-            self.tables[name] = (None if up is None else core[up], tables)
+            mine.sort(key=lambda n: names[n])
+            if up is not None:
+                mine.remove(up)
+                mine.insert(0, up)
+        known = [self.behind[name] for name in core] + [self.own[name] for name in multihomed]
+        told = known[: len(core)] + [self.own[name] & self.single for name in multihomed]
+        via = _flood(hears, known, told, len(core))
+        for i, name in enumerate(names):
+            tables = {names[n]: mask for n, mask in zip(hears[i], via[i], strict=True)}
+            up = towards[i]
+            self.tables[name] = (None if up is None else names[up], tables | self._downwards(name))
 
-    def _spread_default(
-        self,
-        root: int,
-        core: list[str],
-        neighbours: list[list[int]],
-        towards: dict[int, int | None],
-    ) -> None:
-        """Point every router of a component towards its root, nearest first."""
-        towards[root] = None
-        self.distance[core[root]] = 0
-        layer = [root]
-        while layer:
-            following: list[int] = []
-            for i in sorted(layer):
-                for neighbour in neighbours[i]:
-                    if neighbour not in towards:
-                        towards[neighbour] = i
-                        self.distance[core[neighbour]] = self.distance[core[i]] + 1
-                        following.append(neighbour)
-            layer = following
-
-    def _route_peeled(self) -> None:
-        for name in reversed(self.parent):
-            above = self.parent[name]
-            self.distance[name] = self.distance[above] + 1
-            tables = {child: self.behind.get(child, 0) for child in self.children.get(name, ())}
-            self.tables[name] = (above, tables)
-
-    def _route_hosts(self) -> None:
-        cache: dict[str, list[int]] = {}
-        for name, hops in self.gateways.items():
-            default = min(hops, key=lambda router: (self.distance[router], router))
-            tables: dict[str, int] = {}
-            if len(hops) > 1:
-                mine = self.own[name]
-                others = sorted(router for router in hops if router != default)
-                measured = [(r, cache.get(r) or self._distances(r, cache)) for r in others]
-                usual = cache.get(default) or self._distances(default, cache)
-                for bit in range(self.count):
-                    if mine >> bit & 1:
-                        continue
-                    best, nearest = default, usual[bit]
-                    for router, distances in measured:
-                        if 0 <= distances[bit] < nearest or (nearest < 0 <= distances[bit]):
-                            best, nearest = router, distances[bit]
-                    if best != default:
-                        tables[best] = tables.get(best, 0) | 1 << bit
-            self.tables[name] = (default, tables)
-
-    def _distances(self, start: str, cache: dict[str, list[int]]) -> list[int]:
-        """Return the hops from a router to each destination, -1 where there is no way."""
-        found = [-1] * self.count
-        seen = {start}
-        layer, hops = [start], 0
-        while layer:
-            following: list[str] = []
-            for name in layer:
-                for bit in _bits(self.own.get(name, 0)):
-                    if found[bit] < 0:
-                        found[bit] = hops
-                for neighbour in self.hops[name]:
-                    if neighbour not in seen:
-                        seen.add(neighbour)
-                        following.append(neighbour)
-            layer, hops = following, hops + 1
-        cache[start] = found
-        return found
+    def _towards_roots(self, core: list[str], routers: list[list[int]]) -> dict[int, int | None]:
+        """Return for each vertex the neighbour towards the root of its part, None for the root."""
+        towards: dict[int, int | None] = {}
+        for first in range(len(core)):
+            if first in towards:
+                continue
+            part = _search(first, routers, len(core))
+            root = next((i for i in part if core[i] == self.wanted_root), None)
+            if root is None:
+                root = _middle(part, routers, len(core), core)
+            towards |= {i: before for i, (_, before) in _search(root, routers, len(core)).items()}
+        for host in range(len(core), len(routers)):
+            # Its routers are all in parts with a root; the one nearest to it, then by name.
+            depth = {i: _depth(i, towards) for i in routers[host]}
+            towards[host] = min(routers[host], key=lambda i: (depth[i], core[i]))
+        return towards
 
 
-def _flood(neighbours: list[list[int]], start: list[int]) -> tuple[list[list[int]], list[int]]:
-    """Spread the set of each vertex over a graph, one hop in each round.
+def _depth(vertex: int, towards: Mapping[int, int | None]) -> int:
+    depth = 0
+    while (up := towards[vertex]) is not None:
+        vertex, depth = up, depth + 1
+    return depth
 
-    Return for each vertex what it first heard from each of its neighbours (the first in order
-    where several bring the same in the same round), and the round in which it last heard news.
+
+def _search(start: int, near: list[list[int]], count: int) -> dict[int, tuple[int, int | None]]:
+    """Return for the vertices below `count` in reach their distance and who led to them."""
+    found: dict[int, tuple[int, int | None]] = {start: (0, None)}
+    queue = [start]
+    for i in queue:
+        distance = found[i][0] + 1
+        for n in near[i]:
+            if n < count and n not in found:
+                found[n] = (distance, i)
+                queue.append(n)
+    return found
+
+
+def _middle(
+    part: Mapping[int, tuple[int, int | None]],
+    near: list[list[int]],
+    count: int,
+    names: Sequence[str],
+) -> int:
+    """Return the vertex in the middle of a longest way through a part, as two searches find it."""
+
+    def farthest(found: Mapping[int, tuple[int, int | None]]) -> int:
+        return min(found, key=lambda i: (-found[i][0], names[i]))
+
+    found = _search(farthest(part), near, count)
+    vertex = farthest(found)
+    for _ in range(found[vertex][0] // 2):
+        before = found[vertex][1]
+        vertex = vertex if before is None else before
+    return vertex
+
+
+def _flood(
+    hears: list[list[int]], known: list[int], told: list[int], forwarding: int
+) -> list[list[int]]:
+    """Spread sets over a graph, one hop in each round.
+
+    `hears` lists for each vertex those it hears, `known` what it knows at first and `told` what of
+    it the others may hear; the vertices from `forwarding` on tell no more than that. Return for
+    each vertex what it first heard from each of those it hears (from the first in order where
+    several bring the same in the same round).
     """
-    reached = list(start)
-    via = [[0] * len(mine) for mine in neighbours]
-    rounds = [0] * len(neighbours)
+    reached = list(known)
+    via = [[0] * len(mine) for mine in hears]
     everything = 0
-    for mask in start:
+    for mask in known:
         everything |= mask
-    fresh = list(start)
-    active = [i for i, mine in enumerate(neighbours) if mine]
-    count = 0
+    fresh = list(told)
+    active = [i for i, mine in enumerate(hears) if mine]
     while active:
-        count += 1
         gained = [0] * len(fresh)
         still: list[int] = []
+        progress = False
         for i in active:
-            known = seen = reached[i]
-            missing = ~known
+            before = seen = reached[i]
+            missing = ~before
             table = via[i]
-            for position, neighbour in enumerate(neighbours[i]):
+            for position, neighbour in enumerate(hears[i]):
                 news = fresh[neighbour] & missing
                 if news:
                     table[position] |= news
                     seen |= news
                     missing = ~seen
-            if seen != known:
-                gained[i] = seen ^ known
+            if seen != before:
+                progress = True
                 reached[i] = seen
-                rounds[i] = count
+                if i < forwarding:
+                    gained[i] = seen ^ before
                 if seen == everything:
                     continue  # it has heard of all there is
             still.append(i)
-        if not any(gained):
+        if not progress:
             break  # the rest is out of reach
         fresh = gained
         active = still
-    return via, rounds
+    return via
 
 
 def _bits(mask: int) -> Iterator[int]:

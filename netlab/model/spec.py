@@ -18,7 +18,7 @@ from ipaddress import (
 )
 
 from netlab.model.addressing import POOLS, Pools
-from netlab.model.topology import NOWHERE, Mark, Role
+from netlab.model.topology import NOWHERE, Mark, Process, Reach, Role
 
 DEFAULT_MTU = 1500
 
@@ -99,3 +99,5 @@ class Spec:
     links: tuple[LinkSpec, ...]
     pools: Pools = POOLS
     source: str = ""
+    processes: tuple[Process, ...] = ()
+    validations: tuple[Reach, ...] = ()

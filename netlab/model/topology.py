@@ -115,6 +115,52 @@ class Node:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """When a process counts as started: exactly one of port, line, file and command is given.
+
+    `line` is a regular expression found in what the process prints, `timeout` seconds.
+    """
+
+    port: int | None = None
+    line: str | None = None
+    file: str | None = None
+    command: tuple[str, ...] | None = None
+    timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A program that runs in a node from the start; `after` names those that must be ready first.
+
+    `restart` is no, on-failure or always; `cpus` a number of processors, `memory` bytes.
+    """
+
+    name: str
+    node: str
+    command: tuple[str, ...]
+    ready: Ready | None = None
+    after: tuple[str, ...] = ()
+    restart: str = "no"
+    env: tuple[tuple[str, str], ...] = ()
+    cwd: str | None = None
+    user: str | None = None
+    cpus: float | None = None
+    memory: int | None = None
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What the author says of the finished network: a ping from one node to another."""
+
+    source: str
+    target: str
+    reachable: bool = True
+    family: int | None = None
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+
 @dataclass(frozen=True)
 class Topology:
     """A whole lab network; nodes and links in the order written, hidden ones after them."""
@@ -124,6 +170,8 @@ class Topology:
     links: tuple[Link, ...]
     source: str = field(default="", compare=False)
     warnings: tuple[Problem, ...] = field(default=(), compare=False)
+    processes: tuple[Process, ...] = ()
+    validations: tuple[Reach, ...] = ()
 
     def node(self, name: str) -> Node:
         """Return the node called `name`; KeyError if there is none."""

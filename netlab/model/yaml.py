@@ -9,6 +9,7 @@ same models give the JSON Schema. Pydantic is not seen outside this module.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import (
@@ -33,13 +34,14 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 
 from netlab.errors import UsageError
 from netlab.model.addressing import POOL_IPV4, POOL_IPV6, Pools
 from netlab.model.complete import MAX_MTU, MIN_MTU, complete
-from netlab.model.names import MAX_INTERFACE, MAX_NAME, bad_name, bad_sysctl
-from netlab.model.problems import Problems, quoted
+from netlab.model.names import MAX_INTERFACE, MAX_LINK, MAX_NAME, bad_name, bad_sysctl
+from netlab.model.problems import Problems, loops, quoted
 from netlab.model.reader import MAX_BYTES, Places, read
 from netlab.model.spec import (
     DEFAULT_MTU,
@@ -50,8 +52,8 @@ from netlab.model.spec import (
     RouteSpec,
     Spec,
 )
-from netlab.model.topology import Mark, Role, Topology
-from netlab.units import parse_rate, parse_ratio, parse_time
+from netlab.model.topology import Mark, Process, Reach, Ready, Role, Topology
+from netlab.units import parse_rate, parse_ratio, parse_size, parse_time
 
 VERSION = 1  # of the file format
 
@@ -216,6 +218,42 @@ Mac = Annotated[
 Destination = Annotated[
     IPv4Network | IPv6Network, PlainValidator(_destination), WithJsonSchema({"type": "string"})
 ]
+Size = Annotated[
+    int,
+    PlainValidator(lambda value: round(_with_unit(parse_size, "64MiB")(value))),
+    _unit_schema("B|kB|MB|GB|KiB|MiB|GiB", "64MiB", "1GB"),
+]
+
+
+def _command(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        words = shlex.split(value)
+    elif isinstance(value, list):
+        words = [str(word) for word in cast("list[object]", value) if isinstance(word, str | int)]
+        if len(words) != len(cast("list[object]", value)):
+            raise ValueError("each word of a command must be text")
+    else:
+        raise ValueError(f"{_describe(value)} is not a command; write for example [sleep, '10']")
+    if not words or not words[0]:
+        raise ValueError("a command needs at least the name of a program")
+    if any("\0" in word for word in words):
+        raise ValueError("a command cannot hold a NUL")
+    return tuple(words)
+
+
+Command = Annotated[
+    tuple[str, ...],
+    PlainValidator(_command),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": ["string", "integer"]}, "minItems": 1},
+            ],
+            "examples": [["python3", "-m", "http.server", "8080"], "sleep 10"],
+        }
+    ),
+]
 Mtu = Annotated[int, Field(ge=MIN_MTU, le=MAX_MTU)]
 Name = Annotated[str, Field(max_length=MAX_NAME)]
 Sysctls = Annotated[
@@ -301,7 +339,7 @@ class LinkSettings(LinkDefaults):
             {"anyOf": [{"type": "string"}, {"type": "array", "items": _END, "minItems": 2}]}
         ),
     ] = Field(description="What it joins: 'h1-r1', or a list; more than two ends make a LAN.")
-    name: Name | None = Field(
+    name: Annotated[str, Field(max_length=MAX_LINK)] | None = Field(
         None, description="Name of the link; 'h1-r1' after its ends if absent."
     )
     prefix: Prefixes = Field(
@@ -364,6 +402,54 @@ class Defaults(_Model):
     addressing: Addressing | None = Field(None, description="Pools of addresses.")
 
 
+class ReadySettings(_Model):
+    """When a process counts as started: one of port, line, file, command."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="This TCP port is open in the node."
+    )
+    line: str | None = Field(None, description="A line it prints matches this regular expression.")
+    file: str | None = Field(None, description="This file exists.")
+    command: Command | None = Field(None, description="This command succeeds in the node.")
+    timeout: Time = Field(10.0, description="How long to wait at most.")
+
+    @model_validator(mode="after")
+    def _one(self) -> ReadySettings:
+        given = [self.port, self.line, self.file, self.command]
+        if sum(value is not None for value in given) != 1:
+            raise ValueError("needs exactly one of port, line, file and command")
+        return self
+
+
+class ProcessSettings(_Model):
+    """A program that runs in a node from the start."""
+
+    node: Name = Field(description="Where it runs.")
+    command: Command = Field(description="What runs: a list of words, or text.")
+    ready: ReadySettings | None = Field(None, description="When it counts as started.")
+    after: list[str] = Field([], description="Processes that must be ready first.")
+    restart: Literal["no", "on-failure", "always"] = Field(
+        "no", description="Whether it is started again when it ends."
+    )
+    env: dict[str, str | int] = Field({}, description="Environment variables.")
+    cwd: str | None = Field(None, description="Working directory.")
+    user: str | None = Field(None, description="User it runs as.")
+    cpus: Annotated[float, Field(gt=0, strict=False)] | None = Field(
+        None, description="Processors it may use, such as 0.5."
+    )
+    memory: Size | None = Field(None, description="Memory it may use.")
+
+
+class Validation(_Model):
+    """Something that must hold in the finished network."""
+
+    ping: Annotated[str, Field(pattern=r"^[^\s>]+ *-> *[^\s>]+$")] = Field(
+        description="From a node to a node, such as 'h1->h4'.", examples=["h1->h4"]
+    )
+    reachable: bool = Field(True, description="false: the ping must not get through.")
+    family: Literal["ipv4", "ipv6"] | None = Field(None, description="Both if absent.")
+
+
 class Document(_Model):
     """A netlab topology: nodes, the links between them, and their settings."""
 
@@ -383,6 +469,12 @@ class Document(_Model):
         | None
     ) = Field(None, description="The links: 'h1-r1', '[h1:eth0, r1]', or a mapping with 'ends'.")
     sysctls: Sysctls | None = Field(None, description="Kernel settings of every node.")
+    processes: dict[str, ProcessSettings] | None = Field(
+        None, description="Programs that run in nodes, by name."
+    )
+    validate_: list[Validation] | None = Field(
+        None, alias="validate", description="What must hold in the finished network."
+    )
 
 
 def json_schema() -> dict[str, Any]:
@@ -535,7 +627,10 @@ class _Reading:
         pools = self._pools(defaults)
         nodes = self._nodes(defaults)
         links = self._links()
-        return Spec(self._name(), tuple(nodes), tuple(links), pools, self.file)
+        processes, validations = self._processes(), self._validations()
+        return Spec(
+            self._name(), tuple(nodes), tuple(links), pools, self.file, processes, validations
+        )
 
     # -- helpers
 
@@ -553,6 +648,15 @@ class _Reading:
             at = self.places.value(self.data, key)
             self.problems.add(at, f"'{key}' must be a mapping, not {_describe(value)}")
         return mapping or {}
+
+    def _list(self, key: str) -> list[object]:
+        """Return a part of the file that must be a list, empty if it is absent or wrong."""
+        value = self.data.get(key)
+        items = _as_list(value)
+        if value is not None and items is None:
+            at = self.places.value(self.data, key)
+            self.problems.add(at, f"'{key}' must be a list, not {_describe(value)}")
+        return items or []
 
     def _model(self, model: type[Any], parent: Data, key: str, what: str) -> Any:
         """Check one entry of a mapping; an empty model stands for an absent or a bad one."""
@@ -606,8 +710,13 @@ class _Reading:
             message = (
                 f"{quoted(given)} is no {key} of {what}; use one of {', '.join(choices)}{hint}"
             )
-        elif kind in ("greater_than_equal", "less_than_equal"):
-            bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
+        elif kind == "string_pattern_mismatch":
+            field = model.model_fields.get(key)
+            example = field.examples[0] if field and field.examples else context["pattern"]
+            message = f"'{key}' of {what} is {quoted(given)}; it must look like '{example}'"
+        elif kind in ("greater_than", "greater_than_equal", "less_than_equal"):
+            words = {"gt": "more than", "ge": "at least", "le": "at most"}
+            bound = " and ".join(f"{words[k]} {v}" for k, v in context.items() if k in words)
             message = f"'{key}' of {what} is {given}; it must be {bound}"
         elif kind == "string_too_long":
             length, most = len(given), context["max_length"]
@@ -793,36 +902,64 @@ class _Reading:
                     inside[member] -= 1
                     if inside[member] == 0:
                         ready.append(member)
-        left = [name for name in groups if name not in order]
-        while left:
-            loop = [left[0]]
-            while True:
-                after = (
-                    next(m for m in members[loop[-1]] if m in left)
-                    if any(m in left for m in members[loop[-1]])
-                    else None
-                )
-                if after is None or after in loop:
-                    break
-                loop.append(after)
-            if after is not None:
-                loop = loop[loop.index(after) :]
-                path = " contains ".join(f"'{name}'" for name in [*loop, loop[0]])
-                self.problems.add(self.places.key(groups, loop[0]), f"groups form a loop: {path}")
-            left = [name for name in left if name not in loop]
+        inner = {name: [m for m in members[name] if m in groups] for name in groups}
+        for loop in loops(inner):
+            path = " contains ".join(f"'{name}'" for name in [*loop, loop[0]])
+            self.problems.add(self.places.key(groups, loop[0]), f"groups form a loop: {path}")
         return order
+
+    # -- processes and expectations
+
+    def _processes(self) -> tuple[Process, ...]:
+        given = self._mapping("processes")
+        found: list[Process] = []
+        models: dict[str, ProcessSettings] = {}
+        for name, value in given.items():
+            mark = self.places.key(given, name)
+            model = self._check(ProcessSettings, value, mark, f"process {quoted(name)}")
+            if model is not None:
+                models[name] = model
+        bad = given.keys() - models.keys()
+        for name, model in models.items():
+            mark = self.places.key(given, name)
+            after = (n for n in model.after if n not in bad)
+            ready = None if model.ready is None else Ready(**model.ready.model_dump())
+            found.append(
+                Process(
+                    name,
+                    model.node,
+                    model.command,
+                    ready,
+                    tuple(after),
+                    model.restart,
+                    tuple((key, str(value)) for key, value in model.env.items()),
+                    model.cwd,
+                    model.user,
+                    model.cpus,
+                    model.memory,
+                    mark,
+                )
+            )
+        return tuple(found)
+
+    def _validations(self) -> tuple[Reach, ...]:
+        found: list[Reach] = []
+        for number, value in enumerate(self._list("validate")):
+            mark = self.places.value(self.data["validate"], number)
+            model: Validation | None = self._check(Validation, value, mark, "this validation")
+            if model is not None:
+                source, _, target = (text.strip() for text in model.ping.partition("->"))
+                family = {"ipv4": 4, "ipv6": 6, None: None}[model.family]
+                found.append(Reach(source, target, model.reachable, family, mark))
+        return tuple(found)
 
     # -- links
 
     def _links(self) -> list[LinkSpec]:
-        value = self.data.get("links")
-        given = _as_list(value)
-        if value is not None and given is None:
-            at = self.places.value(self.data, "links")
-            self.problems.add(at, f"'links' must be a list, not {_describe(value)}")
+        given = self._list("links")
         self.node_names = self._names()
         links: list[LinkSpec] = []
-        for number, value in enumerate(given or ()):
+        for number, value in enumerate(given):
             mark = self.places.value(given, number)
             link = self._link(value, mark)
             if link is not None:

@@ -1,0 +1,163 @@
+"""Topology → topology file: everything written out, so that loading it gives the same Topology.
+
+Used for what a recording keeps: addresses, MACs, interface names and routes are all explicit, so
+a later netlab that would choose otherwise still builds the same network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from netlab.model.impairment import Impairment
+from netlab.model.topology import Interface, Link, Node, Process, Reach, Topology
+from netlab.units import format_rate, format_ratio, format_time
+
+
+def dump(topology: Topology) -> str:
+    """Return a topology file that loads as an equal Topology."""
+    data = as_data(topology)
+    return yaml.dump(data, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def dump_json(topology: Topology) -> str:
+    """Return the same as JSON, which `load` reads as well."""
+    return json.dumps(as_data(topology), indent=1) + "\n"
+
+
+def as_data(topology: Topology) -> dict[str, Any]:
+    """Return the topology as the plain data of a topology file."""
+    data: dict[str, Any] = {
+        "name": topology.name,
+        "version": 1,
+        "defaults": {"addressing": {"ipv4": False, "ipv6": False}},
+        "nodes": {node.name: _node(node) for node in topology.nodes if not node.hidden},
+        "links": _links(topology),
+    }
+    if topology.processes:
+        data["processes"] = {process.name: _process(process) for process in topology.processes}
+    if topology.validations:
+        data["validate"] = [_validation(check) for check in topology.validations]
+    return data
+
+
+def _node(node: Node) -> dict[str, Any]:
+    data: dict[str, Any] = {"role": str(node.role), "routing": "none"}
+    if node.sysctls:
+        data["sysctls"] = dict(node.sysctls)
+    if node.loopbacks:
+        data["loopback"] = [str(address) for address in node.loopbacks]
+    if node.routes:
+        data["routes"] = [
+            {"to": str(route.to), "via": str(route.via), "dev": route.dev} for route in node.routes
+        ]
+    return data
+
+
+def _links(topology: Topology) -> list[dict[str, Any]]:
+    links: list[dict[str, Any]] = []
+    lans: dict[str, dict[str, Any]] = {}
+    for link in topology.links:
+        if not topology.node(link.b.node).hidden:
+            links.append(_link(link))
+            continue
+        lan = lans.get(link.b.node)
+        if lan is None:
+            name = link.b.node.removesuffix(".lan")
+            lan = lans[link.b.node] = {"name": name, "ends": []}
+            if link.offloads:
+                lan["offloads"] = True
+            links.append(lan)
+        lan["ends"].append(_end(link.a))
+        if link.forward:
+            lan[f"{link.a.node}->{lan['name']}"] = shaping(link.forward)
+        if link.backward:
+            lan[f"{lan['name']}->{link.a.node}"] = shaping(link.backward)
+    return links
+
+
+def _link(link: Link) -> dict[str, Any]:
+    data: dict[str, Any] = {"name": link.name, "ends": [_end(link.a), _end(link.b)]}
+    if link.forward == link.backward:
+        data |= shaping(link.forward)
+    else:
+        data[f"{link.a.node}->{link.b.node}"] = shaping(link.forward)
+        data[f"{link.b.node}->{link.a.node}"] = shaping(link.backward)
+    if link.offloads:
+        data["offloads"] = True
+    return data
+
+
+def _end(end: Interface) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "node": end.node,
+        "interface": end.name,
+        "address": [str(address) for address in end.addresses],
+        "mac": end.mac,
+        "mtu": end.mtu,
+    }
+    if not end.up:
+        data["up"] = False
+    return data
+
+
+def shaping(impairment: Impairment) -> dict[str, Any]:
+    """Return an impairment in the words of a topology file; what is neutral is left out."""
+    writers = {
+        "delay": format_time,
+        "jitter": format_time,
+        "loss": format_ratio,
+        "duplicate": format_ratio,
+        "corrupt": format_ratio,
+        "reorder": format_ratio,
+        "rate": format_rate,
+    }
+    data: dict[str, Any] = {
+        name: write(getattr(impairment, name))
+        for name, write in writers.items()
+        if getattr(impairment, name)
+    }
+    if impairment.limit:
+        data["limit"] = impairment.limit
+    return data
+
+
+def _process(process: Process) -> dict[str, Any]:
+    data: dict[str, Any] = {"node": process.node, "command": list(process.command)}
+    if process.ready:
+        ready = process.ready
+        given: Mapping[str, Any] = {
+            "port": ready.port,
+            "line": ready.line,
+            "file": ready.file,
+            "command": None if ready.command is None else list(ready.command),
+        }
+        data["ready"] = {key: value for key, value in given.items() if value is not None}
+        data["ready"]["timeout"] = format_time(ready.timeout)
+    data |= {
+        key: value
+        for key, value in (
+            ("after", list(process.after)),
+            ("env", dict(process.env)),
+            ("cwd", process.cwd),
+            ("user", process.user),
+            ("cpus", process.cpus),
+        )
+        if value
+    }
+    data["restart"] = process.restart
+    if process.memory is not None:
+        data["memory"] = f"{process.memory}B"
+    return data
+
+
+def _validation(check: Reach) -> dict[str, Any]:
+    data: dict[str, Any] = {"ping": f"{check.source}->{check.target}"}
+    if not check.reachable:
+        data["reachable"] = False
+    if check.family is not None:
+        data["family"] = f"ipv{check.family}"
+    return data
