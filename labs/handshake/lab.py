@@ -11,16 +11,28 @@ SYN-ACK is repeated 1 s after the server heard the SYN, the SYN only 2 s after i
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from signal import SIGUSR1
 
 from netlab.analysis import ping as pinging
 from netlab.analysis.segments import Segment
 from netlab.labs import Evidence, Lab, Verdict, delay, expect, option, vary
-from netlab.labs.scene import Family, Match, Ready, Stage, address, agent, ping, see
+from netlab.labs.scene import (
+    Family,
+    Match,
+    Ready,
+    Running,
+    Stage,
+    address,
+    agent,
+    ping,
+    see,
+)
 from netlab.units import ms
 
 PORT = 8080
 FLAGS_OF_A_HANDSHAKE = 0x12  # SYN and ACK
+PINNED = ("--congestion", "cubic")
 
 lab = Lab(
     "The three-way handshake",
@@ -36,6 +48,10 @@ lab = Lab(
 DELAYED = ("rtt-1ms", "rtt-100ms", "rtt-300ms")
 
 
+SYN = Match(tcp_flags="syn", mask="syn,ack", dport=PORT)
+SYN_ACK = Match(tcp_flags="syn,ack", mask="syn,ack", sport=PORT)
+
+
 @lab.scenario
 def say_hello(
     stage: Stage,
@@ -48,73 +64,106 @@ def say_hello(
     hold_syn_ack: bool = True,
     look_at_the_end: bool = True,
     lose_first_syn: bool = False,
-    mask: str = "",
+    disguised: str = "",
     calibrate: str = "server",
 ) -> None:
-    """A client connects to a server, which says hello and closes."""
-    to = address(stage.topology, "server", family)
-    client, server = stage.node("client"), stage.node("server")
-    # Without this the client repeats its SYN every second (Linux 6.5 and later).
-    client.run(["sysctl", "-e", "-q", "-w", "net.ipv4.tcp_syn_linear_timeouts=0"])
+    """A client connects to a server, which says hello and closes.
 
+    With a delay of some length the sampler sees every state. With a short one or none a second
+    pair of eyes is needed: the conversation in slow motion.
+    """
+    to = address(stage.topology, "server", family)
     if rtt:
         with stage.phase("calibrate"):
             ping(stage, "client", address(stage.topology, calibrate, family), count=5)
-    if mask:
-        disguise(stage, mask)
+    if disguised:
+        disguise(stage, disguised)
+    stage.snapshot("before", "client", "server")
     capture = stage.capture("client:eth0", filter=f"tcp port {PORT}")
     six = stage.capture("client:eth0", name="first-six", filter=flag_filter(family, flags), count=6)
-
-    serve = agent("hello", "serve", "--address", to, "--port", PORT, "--message", message, "--step")
-    connect = agent("hello", "connect", to, "--port", PORT)
-    pinned = ("--congestion", "cubic")
-    with ExitStack() as programs, stage.phase("hello"):
-        serving = programs.enter_context(
-            server.spawn("serve", [*serve, *pinned], ready=Ready.port(PORT))
-        )
-        stage.snapshot("before", "client", "server")
-        if rtt:
-            busy = 5.0 if rtt < 10 * ms else 0.0
-            sampler = stage.sample("client", "server", every=1 * ms, busy=busy, ports=[PORT])
-            talking = programs.enter_context(client.spawn("connect", [*connect, *pinned]))
+    with stage.phase("hello"), serve(stage, "serve", to, message) as serving:
+        if rtt == 0:
+            held = Held(hold_syn, hold_syn_ack, lose_first_syn)
+            talking = connect_in_slow_motion(stage, "connect", to, held)
+        elif rtt < 10 * ms:
+            talking = connect(stage, "connect", to)
         else:
-            sampler = None
-            syn = Match(tcp_flags="syn", mask="syn,ack", dport=PORT)
-            syn_ack = Match(tcp_flags="syn,ack", mask="syn,ack", sport=PORT)
-            with ExitStack() as holds:
-                held_syn = holds.enter_context(client.hold(syn)) if hold_syn else None
-                held_syn_ack = holds.enter_context(server.hold(syn_ack)) if hold_syn_ack else None
-                lost = (
-                    holds.enter_context(server.hold(syn, hook="input")) if lose_first_syn else None
-                )
-                talking = programs.enter_context(client.spawn("connect", [*connect, *pinned]))
-                if held_syn:
-                    see(stage, "syn-sent", "client", "SYN-SENT", PORT)
-                    held_syn.release()
-                if lost:
-                    stage.until(lambda: lost.packets(), timeout=20, what="the SYN to be lost")
-                    lost.release()
-                if held_syn_ack:
-                    see(stage, "syn-recv", "server", "SYN-RECV", PORT)
-                    holds.enter_context(client.hold(syn))  # should this machine be very slow
-                    held_syn_ack.release()
-                    stage.until(
-                        lambda: "connected" in talking.stdout, timeout=20, what="the connection"
-                    )
-
-        stage.until(lambda: "waiting" in serving.stdout, timeout=30, what="the connection")
+            sampler = stage.sample("client", "server", ports=[PORT], family=family)
+            talking = connect(stage, "connect", to)
+            until_connected(stage, serving, talking)
+            sampler.stop()
+        until_connected(stage, serving, talking)
         if look_at_the_end:
             see(stage, "established", "client", "ESTAB", PORT)
             see(stage, "established", "server", "ESTAB", PORT)
-        if sampler is not None:
-            sampler.stop()
-        serving.signal(SIGUSR1)
-        stage.until(lambda: 'before="close"' in serving.stdout, timeout=30, what="the hello")
-        serving.signal(SIGUSR1)
-        talking.wait(30)
-        serving.wait(30)
+        say_and_close(stage, serving, talking)
     six.stop()
     capture.stop()
+    if 0 < rtt < 10 * ms:
+        with stage.phase("slow motion"), serve(stage, "serve-again", to, message) as serving:
+            talking = connect_in_slow_motion(stage, "connect-again", to, Held())
+            until_connected(stage, serving, talking)
+            say_and_close(stage, serving, talking)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is held back in slow motion; a lost SYN is dropped where the server would hear it."""
+
+    syn: bool = True
+    syn_ack: bool = True
+    lose_first_syn: bool = False
+
+
+def connect_in_slow_motion(stage: Stage, name: str, to: str, held: Held) -> Running:
+    """Connect, and look at each end while it waits for the other."""
+    client, server = stage.node("client"), stage.node("server")
+    # Without this the client repeats its SYN every second (Linux 6.5 and later).
+    client.run(["sysctl", "-e", "-q", "-w", "net.ipv4.tcp_syn_linear_timeouts=0"])
+    with ExitStack() as holds:
+        syn = holds.enter_context(client.hold(SYN)) if held.syn else None
+        syn_ack = holds.enter_context(server.hold(SYN_ACK)) if held.syn_ack else None
+        loss = holds.enter_context(server.hold(SYN, hook="input")) if held.lose_first_syn else None
+        talking = connect(stage, name, to)
+        if syn:
+            see(stage, "syn-sent", "client", "SYN-SENT", PORT)
+            syn.release()
+        if loss:
+            stage.until(loss.packets, timeout=20, what="the SYN to be lost")
+            loss.release()
+        if syn_ack:
+            see(stage, "syn-recv", "server", "SYN-RECV", PORT)
+            holds.enter_context(client.hold(SYN))  # should this computer be very slow
+            syn_ack.release()
+            stage.until(lambda: "connected" in talking.stdout, timeout=20, what="the connection")
+    return talking
+
+
+def serve(stage: Stage, name: str, at: str, message: str) -> Running:
+    """Start the server; it waits to be told before it speaks and before it closes."""
+    argv = agent("hello", "serve", "--address", at, "--port", PORT, "--message", message, "--step")
+    return stage.node("server").spawn(name, [*argv, *PINNED], ready=Ready.port(PORT))
+
+
+def connect(stage: Stage, name: str, to: str) -> Running:
+    """Start the client; the stage ends it."""
+    argv = agent("hello", "connect", to, "--port", PORT)
+    return stage.enter(stage.node("client").spawn(name, [*argv, *PINNED]))
+
+
+def until_connected(stage: Stage, serving: Running, talking: Running) -> None:
+    """Wait until both programs know of the connection."""
+    stage.until(lambda: "connected" in talking.stdout, timeout=30, what="connect() to return")
+    stage.until(lambda: "waiting" in serving.stdout, timeout=30, what="accept() to return")
+
+
+def say_and_close(stage: Stage, serving: Running, talking: Running) -> None:
+    """Let the server speak, then close, and see both programs end."""
+    serving.signal(SIGUSR1)
+    stage.until(lambda: 'before="close"' in serving.stdout, timeout=30, what="the hello")
+    serving.signal(SIGUSR1)
+    talking.wait(30)
+    serving.wait(30)
 
 
 def flag_filter(family: Family, flags: int) -> str:
@@ -265,13 +314,13 @@ lab.fault(
     name="the first SYN is lost on its way",
 )
 lab.fault(
-    option(mask="ackseq"),
+    option(disguised="ackseq"),
     on="ipv4",
     breaks=each_side_acknowledges_the_others_number_plus_one,
     name="something on the path changes acknowledgements",
 )
 lab.fault(
-    option(mask="sequence"),
+    option(disguised="sequence"),
     on="ipv4",
     breaks=a_syn_consumes_one_number,
     name="something on the path changes sequence numbers of data",

@@ -8,7 +8,8 @@ sockets of one namespace, stamped before and after the dump (`at_ns`, `took_ns`)
 CLOCK_REALTIME, as captures are. Fields of tcp_info keep the kernel's names without `tcpi_`; a
 kernel with a shorter struct leaves out what it does not know, a longer one is counted in
 `tail`. With --busy it dumps as often as it can and writes when a socket appeared, vanished or
-changed its state (and at least every period): that catches states of a millisecond.
+changed its state (and at least every period): that catches states of a millisecond. To be quick
+it leaves out listeners then; --family leaves out the other half.
 
 The end line counts this program's own lateness: `late` samples began more than one period after
 they were due, `missed` periods had none at all.
@@ -33,6 +34,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -93,6 +95,14 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 INFO, CONG, SKMEMINFO = 2, 4, 7
 EXTENSIONS = (1 << (INFO - 1)) | (1 << (CONG - 1)) | (1 << (SKMEMINFO - 1))
 CLONE_NEWNET = 0x40000000
+EVERY_STATE = 0xFFFFFFFF
+CONNECTIONS = EVERY_STATE & ~(1 << 7 | 1 << 10)  # neither unconnected nor listening
+BUSY_KEEPS = 20_000  # samples that a busy sampler holds in memory, at most
+FAMILIES = {
+    "ipv4": (socket.AF_INET,),
+    "ipv6": (socket.AF_INET6,),
+    "both": (socket.AF_INET, socket.AF_INET6),
+}
 
 
 def _layout() -> tuple[tuple[str, struct.Struct, int], ...]:
@@ -181,9 +191,9 @@ def decode_socket(data: bytes) -> dict[str, Any]:
     return found
 
 
-def request(family: int, sequence: int) -> bytes:
-    """Return the message that asks for every TCP socket of one address family."""
-    body = struct.pack("=BBBBI48x", family, socket.IPPROTO_TCP, EXTENSIONS, 0, 0xFFFFFFFF)
+def request(family: int, sequence: int, states: int) -> bytes:
+    """Return the message that asks for the TCP sockets of one address family in some states."""
+    body = struct.pack("=BBBBI48x", family, socket.IPPROTO_TCP, EXTENSIONS, 0, states)
     head = struct.pack(
         "=IHHII", 16 + len(body), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST_DUMP, sequence, 0
     )
@@ -204,17 +214,19 @@ def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 class Namespace:
     """The sockets of one network namespace, through a netlink socket that was made inside it."""
 
-    def __init__(self, name: str, path: str | None) -> None:
+    def __init__(self, name: str, path: str | None, families: Sequence[int], states: int) -> None:
         self.name = name
+        self._states = states
+        self._families = families
         self._sequence = 0
         self._socket = _socket_inside(path)
 
     def dump(self) -> list[bytes]:
         """Return the raw description of every TCP socket, IPv4 before IPv6."""
         found: list[bytes] = []
-        for family in (socket.AF_INET, socket.AF_INET6):
+        for family in self._families:
             self._sequence += 1
-            self._socket.send(request(family, self._sequence))
+            self._socket.send(request(family, self._sequence, self._states))
             found.extend(self._answer())
         return found
 
@@ -232,6 +244,19 @@ class Namespace:
                     raise OSError(number, os.strerror(number))
                 if kind == SOCK_DIAG_BY_FAMILY and len(payload) >= 72:
                     yield payload
+
+
+def find_namespace(identity: str) -> str:
+    """Return a path to the namespace that /proc calls `net:[NUMBER]`.
+
+    It is looked for among the open files of process 1: that is the supervisor of a lab, and every
+    namespace of the lab is open there.
+    """
+    for entry in sorted(Path("/proc/1/fd").iterdir()):
+        with contextlib.suppress(OSError):
+            if str(entry.readlink()) == identity:
+                return str(entry)
+    raise FileNotFoundError(2, "no such namespace", identity)
 
 
 def _socket_inside(path: str | None) -> socket.socket:
@@ -252,7 +277,8 @@ def _socket_inside(path: str | None) -> socket.socket:
 
     def enter() -> None:
         try:
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            real = find_namespace(path) if path.startswith("net:[") else path
+            handle = os.open(real, os.O_RDONLY | os.O_CLOEXEC)
             libc = ctypes.CDLL(None, use_errno=True)
             if libc.setns(handle, CLONE_NEWNET) != 0:
                 number = ctypes.get_errno()
@@ -298,28 +324,44 @@ def identity(raw: bytes) -> tuple[bytes, int]:
 
 
 class Writer:
-    """Writes lines to a descriptor, whole ones only, up to a limit in bytes."""
+    """Writes whole lines, to one descriptor per node or to one for all, up to a limit."""
 
-    def __init__(self, handle: int, limit: int) -> None:
-        self._handle = handle
+    def __init__(self, handles: dict[str, int], limit: int) -> None:
+        self._handles = handles
         self.left = limit
 
-    def line(self, record: dict[str, Any]) -> None:
-        """Write one record."""
+    def line(self, record: dict[str, Any], node: str | None = None) -> None:
+        """Write one record, about a node or (None) into every file."""
         data = (json.dumps(record, separators=(",", ":")) + "\n").encode()
-        self.left -= len(data)
-        while data:
-            data = data[os.write(self._handle, data) :]
+        chosen = set(self._handles.values()) if node is None else {self._handles[node]}
+        for handle in chosen:
+            self.left -= len(data)
+            rest = data
+            while rest:
+                rest = rest[os.write(handle, rest) :]
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a namespace looked like when it was last written down."""
+
+    states: set[tuple[bytes, int]]
+    when: float
 
 
 def sample(args: argparse.Namespace, spaces: list[Namespace], out: Writer, stop: Stop) -> None:
-    """Sample until told to stop, until the time is over, or until the limit is reached."""
+    """Sample until told to stop, until the time is over, or until the limit is reached.
+
+    A busy sampler keeps what it saw and writes at the end: to format a line takes longer than
+    the states that it is there to catch.
+    """
     every: float = args.every
     began = time.monotonic()
     due = began
     counts = dict.fromkeys(("samples", "late", "missed"), 0)
     worst = 0.0
-    seen: dict[str, tuple[set[tuple[bytes, int]], float]] = {}
+    seen: dict[str, Seen] = {}
+    kept: list[tuple[str, int, int, list[bytes]]] = []
     reason = "asked"
     while not stop.asked:
         started = time.monotonic()
@@ -342,13 +384,15 @@ def sample(args: argparse.Namespace, spaces: list[Namespace], out: Writer, stop:
             states = {identity(raw) for raw in raws}
             last = seen.get(space.name)
             now = time.monotonic()
-            fresh = last is None or states != last[0]
-            if args.busy and not fresh and last is not None and now - last[1] < every:
+            fresh = last is None or states != last.states
+            if args.busy and not fresh and last is not None and now - last.when < every:
                 continue
-            seen[space.name] = (states, now)
+            seen[space.name] = Seen(states, now)
             if raws or fresh:
-                sockets = [decode_socket(raw) for raw in raws]
-                out.line({"node": space.name, "at_ns": at, "took_ns": took, "sockets": sockets})
+                kept.append((space.name, at, took, raws))
+        if args.busy and len(kept) < BUSY_KEEPS:
+            continue
+        flush(kept, out)
         if args.busy:
             continue
         due += every
@@ -358,7 +402,16 @@ def sample(args: argparse.Namespace, spaces: list[Namespace], out: Writer, stop:
             counts["missed"] += skipped
             due += skipped * every
         stop.wait(due - time.monotonic())
+    flush(kept, out)
     out.line({"end_ns": time.time_ns(), "reason": reason, "worst_late_s": worst, **counts})
+
+
+def flush(kept: list[tuple[str, int, int, list[bytes]]], out: Writer) -> None:
+    """Write what was kept, and forget it."""
+    for name, at, took, raws in kept:
+        sockets = [decode_socket(raw) for raw in raws]
+        out.line({"node": name, "at_ns": at, "took_ns": took, "sockets": sockets}, name)
+    kept.clear()
 
 
 def seconds(text: str) -> float:
@@ -388,7 +441,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--every", type=period, default=0.001, help="period, 1ms to 1s")
     parser.add_argument("--busy", action="store_true", help="dump as often as possible")
     parser.add_argument("--for", dest="duration", type=seconds, help="stop after this time")
-    parser.add_argument("--out", help="file to append to (default: standard output)")
+    parser.add_argument(
+        "--out", help="file to append to (default: standard output); {node} makes one per node"
+    )
+    parser.add_argument("--family", choices=sorted(FAMILIES), default="both")
     parser.add_argument("--limit", type=int, default=256 << 20, help="most octets to write")
     parser.add_argument("--node", default="here", help="what to call this namespace")
     parser.add_argument("--port", type=int, action="append", help="only these ports, either side")
@@ -397,7 +453,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=PATH",
-        help="a namespace to watch instead of this one (repeatable)",
+        help="a namespace to watch instead of this one (repeatable): a path, or net:[NUMBER]",
     )
     args = parser.parse_args(argv)
     if args.busy and not args.duration:
@@ -406,22 +462,36 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
+def descriptors(out: str | None, names: Sequence[str]) -> dict[str, int]:
+    """Open the output files; return the descriptor of each node."""
+    if not out:
+        return dict.fromkeys(names, 1)
+    opened: dict[str, int] = {}
+    for name in names:
+        path = out.replace("{node}", name)
+        if path not in opened:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            opened[path] = os.open(path, flags, 0o644)
+    return {name: opened[out.replace("{node}", name)] for name in names}
+
+
 def main(argv: Sequence[str]) -> int:
     """Sample; 0 after an ordered end, 1 when the kernel or the disk said no."""
     args = parse(argv)
     stop = Stop()
     try:
-        spaces = [Namespace(*item.partition("=")[::2]) for item in args.netns]
+        families = FAMILIES[args.family]
+        states = CONNECTIONS if args.busy else EVERY_STATE
+        spaces = [
+            Namespace(name, path, families, states)
+            for name, _, path in (item.partition("=") for item in args.netns)
+        ]
         if not spaces:
-            spaces = [Namespace(args.node, None)]
-        handle = 1
-        if args.out:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            handle = os.open(args.out, flags, 0o644)
+            spaces = [Namespace(args.node, None, families, states)]
         for space in spaces:
             space.dump()
-        out = Writer(handle, args.limit)
         names = [space.name for space in spaces]
+        out = Writer(descriptors(args.out, names), args.limit)
         header = {"schema": SCHEMA, "begin_ns": time.time_ns(), "every_s": args.every}
         out.line({**header, "busy": args.busy, "nodes": names})
         if args.out:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from netlab.engine.node import Ready, Running
 from netlab.engine.programs import python_agent
-from netlab.errors import NotReadyError
+from netlab.errors import CommandError, NotReadyError
 
 if TYPE_CHECKING:
     from netlab.engine.stage import Stage
@@ -19,10 +18,10 @@ SS = ("ss", "-tanimo")
 
 
 class Sampler:
-    """A tcp_info sampler that runs, one process per node."""
+    """A tcp_info sampler that runs: one process for all the nodes it watches."""
 
-    def __init__(self, running: Sequence[Running]) -> None:
-        self._running = tuple(running)
+    def __init__(self, running: Running) -> None:
+        self._running = running
 
     def __enter__(self) -> Self:
         return self
@@ -33,14 +32,17 @@ class Sampler:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        if error is None:
+            self.stop()
+        elif self._running.alive:
+            self._running.stop(grace=0.5)
 
     def stop(self) -> None:
-        """End the sampling; CommandError if a sampler ended by itself with an error."""
-        for running in self._running:
-            running.signal(signal.SIGTERM)
-        for running in self._running:
-            running.wait(10)
+        """End the sampling; CommandError if the sampler could not go on to its end."""
+        self._running.signal(signal.SIGTERM)
+        done = self._running.wait(30)
+        if done.status != 0:
+            raise CommandError(f"the tcp_info sampler failed: {done.stderr.strip()}")
 
 
 def start(
@@ -50,23 +52,25 @@ def start(
     every: float = 1e-3,
     busy: float = 0.0,
     ports: Sequence[int] = (),
+    family: str = "both",
 ) -> Sampler:
     """Sample the TCP sockets of nodes; returns when each has taken its first sample.
 
     `every` is the period in seconds, 1 ms to 1 s. `busy` > 0 dumps as often as possible for that
-    many seconds and writes at each change of state: it costs a processor per node.
+    many seconds and notes each change of state: it costs a processor.
     """
-    running: list[Running] = []
+    first = stage.node(nodes[0])
+    out = stage.recording.file(f"tcp_info/{nodes[0]}.jsonl").with_name("{node}.jsonl")
+    argv = [*python_agent("tcp_info"), "--out", str(out), "--every", f"{every:.6f}s"]
+    argv += ["--family", family]
     for node in nodes:
-        out: Path = stage.recording.file(f"tcp_info/{node}.jsonl")
-        argv = [*python_agent("tcp_info"), "--node", node, "--out", str(out)]
-        argv += ["--every", f"{every:.6f}s"]
-        if busy:
-            argv += ["--busy", "--for", f"{busy:.3f}s"]
-        for port in ports:
-            argv += ["--port", str(port)]
-        running.append(stage.node(node).spawn("tcp_info", argv, ready=Ready.line("sampling")))
-    return Sampler(running)
+        identity = stage.node(node).run(("readlink", "/proc/self/ns/net")).stdout.strip()
+        argv += ["--netns", f"{node}={identity}"]
+    if busy:
+        argv += ["--busy", "--for", f"{busy:.3f}s"]
+    for port in ports:
+        argv += ["--port", str(port)]
+    return Sampler(first.spawn("tcp_info", argv, ready=Ready.line("sampling")))
 
 
 def snapshot(stage: Stage, label: str, nodes: Sequence[str]) -> dict[str, str]:

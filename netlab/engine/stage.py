@@ -77,19 +77,27 @@ class Stage:
         name: str | None = None,
         filter: str = "",
         count: int | None = None,
+        snaplen: int = 262_144,
     ) -> Capture:
         """Capture packets at "node:interface" from now until the stage ends or `stop()`."""
         from netlab.engine import captures
 
-        return self.enter(captures.start(self, where, name=name, filter=filter, count=count))
+        found = captures.start(self, where, name=name, filter=filter, count=count, snaplen=snaplen)
+        return self.enter(found)
 
     def sample(
-        self, *nodes: str, every: float = 1e-3, busy: float = 0.0, ports: Sequence[int] = ()
+        self,
+        *nodes: str,
+        every: float = 1e-3,
+        busy: float = 0.0,
+        ports: Sequence[int] = (),
+        family: str = "both",
     ) -> Sampler:
         """Sample the TCP sockets of nodes from now until the stage ends or `stop()`."""
         from netlab.engine import samplers
 
-        return self.enter(samplers.start(self, nodes, every=every, busy=busy, ports=ports))
+        sampler = samplers.start(self, nodes, every=every, busy=busy, ports=ports, family=family)
+        return self.enter(sampler)
 
     def snapshot(self, label: str, *nodes: str) -> dict[str, str]:
         """Keep what `ss -tanimo` shows on nodes, and return it by node."""

@@ -4,7 +4,7 @@ from netlab.analysis.evidence import Evidence
 from netlab.analysis.verdict import Outcome, Verdict, every, inconclusive, skip
 from netlab.labs.expect import expect
 from netlab.labs.lab import Lab
-from netlab.labs.variation import Variation, delay, impair, option, sysctl, vary
+from netlab.labs.variation import Variation, delay, impair, mtu, option, sysctl, vary
 
 __all__ = [
     "Evidence",
@@ -17,6 +17,7 @@ __all__ = [
     "expect",
     "impair",
     "inconclusive",
+    "mtu",
     "option",
     "skip",
     "sysctl",

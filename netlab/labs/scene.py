@@ -10,13 +10,25 @@ from typing import Literal
 from netlab.analysis import ss
 from netlab.engine import samplers
 from netlab.engine.hold import Match
-from netlab.engine.node import Ready
+from netlab.engine.node import Ready, Running
 from netlab.engine.programs import python_agent
 from netlab.engine.stage import Stage
 from netlab.errors import CapabilityError, LabDefinitionError
 from netlab.model.topology import Topology
 
-__all__ = ["Match", "Ready", "Stage", "address", "agent", "needs", "ping", "see", "wired"]
+__all__ = [
+    "Family",
+    "Match",
+    "Ready",
+    "Running",
+    "Stage",
+    "address",
+    "agent",
+    "needs",
+    "ping",
+    "see",
+    "wired",
+]
 
 Family = Literal["ipv4", "ipv6"]
 

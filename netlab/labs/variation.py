@@ -13,7 +13,7 @@ from typing import Any
 
 from netlab.errors import LabDefinitionError
 from netlab.model.impairment import Impairment
-from netlab.model.topology import Link, Node, Topology
+from netlab.model.topology import Interface, Link, Node, Topology
 from netlab.units import format_time
 
 
@@ -98,6 +98,34 @@ def impair(
         return change_link(topology, link, one)
 
     return Variation(change, summary=f"{link} impaired")
+
+
+def mtu(link: str, octets: int) -> Variation:
+    """Give both ends of a link another MTU; below 1280 its nodes lose IPv6 there (RFC 8200 §5)."""
+    six = octets >= 1280
+
+    def one(found: Link) -> Link:
+        return replace(found, a=end(found.a), b=end(found.b))
+
+    def end(found: Interface) -> Interface:
+        kept = tuple(a for a in found.addresses if six or a.version == 4)
+        return replace(found, mtu=octets, addresses=kept)
+
+    def change(topology: Topology) -> Topology:
+        changed = change_link(topology, link, one)
+        if six:
+            return changed
+        gone = {a.ip for end_ in topology.link(link).ends for a in end_.addresses}
+        nodes = tuple(
+            replace(
+                node,
+                routes=tuple(r for r in node.routes if r.via.version == 4 or r.via not in gone),
+            )
+            for node in changed.nodes
+        )
+        return replace(changed, nodes=nodes)
+
+    return Variation(change, summary=f"MTU {octets} on {link}")
 
 
 def change_node(topology: Topology, name: str, one: Callable[[Node], Node]) -> Topology:
