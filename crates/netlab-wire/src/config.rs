@@ -32,6 +32,9 @@ pub struct Config {
     /// Below this distance to the next due time the thread looks at its ports instead of sleeping.
     #[serde(default = "default_spin_ns")]
     pub spin_ns: u64,
+    /// While frames keep coming, sleep this long between two looks at the ports; 0 looks all the time.
+    #[serde(default = "default_gather_ns")]
+    pub gather_ns: u64,
     /// A departure this much after its due time counts as late.
     #[serde(default = "default_tolerance_ns")]
     pub tolerance_ns: u64,
@@ -41,6 +44,10 @@ pub struct Config {
 }
 
 fn default_spin_ns() -> u64 {
+    20_000
+}
+
+fn default_gather_ns() -> u64 {
     20_000
 }
 

@@ -186,9 +186,9 @@ impl Direction {
         pool.give(slot);
     }
 
-    /// The port would not take the frame in `slot`; it is counted as overflow.
-    pub fn refused(&mut self, now: u64, slot: Slot, pool: &mut Pool, sink: &mut impl Sink) {
-        self.drop(now, slot, Verdict::Overflow, pool, sink);
+    /// The port would not take the frame in `slot`; `verdict` says why.
+    pub fn refused(&mut self, now: u64, slot: Slot, verdict: Verdict, pool: &mut Pool, sink: &mut impl Sink) {
+        self.drop(now, slot, verdict, pool, sink);
     }
 
     /// Change the settings at `now`. No packet is lost by it: what waits moves to the new queue

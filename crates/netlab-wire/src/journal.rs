@@ -64,17 +64,19 @@ pub enum Verdict {
     Codel = 4,
     /// The wire itself could not carry it: no free buffer, or the port refused it. Not asked for.
     Overflow = 5,
+    /// The interface behind the port was down: as on an unplugged cable.
+    Down = 6,
 }
 
 impl Verdict {
     /// Every verdict, in the order of its number.
-    pub const ALL: [Self; 6] =
-        [Self::Delivered, Self::Loss, Self::Exact, Self::Queue, Self::Codel, Self::Overflow];
+    pub const ALL: [Self; 7] =
+        [Self::Delivered, Self::Loss, Self::Exact, Self::Queue, Self::Codel, Self::Overflow, Self::Down];
 
     /// Its name in statistics.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        ["delivered", "loss", "exact", "queue", "codel", "overflow"][self as usize]
+        ["delivered", "loss", "exact", "queue", "codel", "overflow", "down"][self as usize]
     }
 }
 

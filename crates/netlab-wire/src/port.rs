@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use serde_json::{Value, json};
 
 use crate::config::PortConfig;
+use crate::journal::Verdict;
 use crate::pool::{Pool, Slot};
 use crate::sys::{self, BATCH, Batch};
 use crate::{Attempt, WireError};
@@ -50,8 +51,8 @@ pub trait Port: std::fmt::Debug + Send {
 pub struct Sent {
     /// The first so many are on their way.
     pub taken: usize,
-    /// The one after them was refused for good.
-    pub refused: bool,
+    /// The one after them was refused for good, and so it ends.
+    pub refused: Option<Verdict>,
 }
 
 /// Troubles both kinds of port count.
@@ -65,6 +66,15 @@ struct Troubles {
 }
 
 impl Troubles {
+    /// A TAP device that is down answers EIO, an interface that is down ENETDOWN.
+    fn refuse(&mut self, error: &io::Error) -> Verdict {
+        if matches!(error.raw_os_error(), Some(libc::EIO | libc::ENETDOWN)) {
+            return Verdict::Down;
+        }
+        self.refused += 1;
+        Verdict::Overflow
+    }
+
     fn json(&self, kind: &str, device: &str) -> Value {
         json!({
             "kind": kind, "device": device, "oversize": self.oversize, "partial_checksum": self.unfinished,
@@ -120,14 +130,12 @@ impl Port for Tap {
             if let Err(error) = self.device.write(pool.frame(slot)) {
                 if error.kind() == ErrorKind::WouldBlock {
                     self.troubles.busy += 1;
-                    return Ok(Sent { taken, refused: false });
+                    return Ok(Sent { taken, refused: None });
                 }
-                // EIO: the interface is down; the frame is lost as on an unplugged cable.
-                self.troubles.refused += 1;
-                return Ok(Sent { taken, refused: true });
+                return Ok(Sent { taken, refused: Some(self.troubles.refuse(&error)) });
             }
         }
-        Ok(Sent { taken: frames.len(), refused: false })
+        Ok(Sent { taken: frames.len(), refused: None })
     }
 
     fn burst(&self) -> usize {
@@ -211,15 +219,15 @@ impl Port for PacketSocket {
 
     fn send(&mut self, pool: &mut Pool, batch: &mut Batch, frames: &[Slot]) -> io::Result<Sent> {
         match batch.send(&self.socket, pool, frames) {
-            Ok(taken) => Ok(Sent { taken, refused: false }),
+            Ok(taken) => Ok(Sent { taken, refused: None }),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.troubles.busy += 1;
-                Ok(Sent { taken: 0, refused: false })
+                Ok(Sent { taken: 0, refused: None })
             }
             Err(error) => {
-                self.troubles.refused += 1;
+                let verdict = self.troubles.refuse(&error);
                 patience(error)?;
-                Ok(Sent { taken: 0, refused: true })
+                Ok(Sent { taken: 0, refused: Some(verdict) })
             }
         }
     }

@@ -3,7 +3,9 @@
 //! The calling thread serves the control channel. Links are dealt to worker threads, each link to
 //! one, which alternate between reading every port, sending what is due, and waiting (`ppoll` to the
 //! nanosecond) for a frame or the next due time. Within `spin_ns` of a due time a worker looks at
-//! its ports instead of sleeping, because waking up may take longer than that.
+//! its ports instead of sleeping, because waking up may take longer than that. While frames keep
+//! coming it sleeps `gather_ns` on a timer alone, deaf to frames, and then takes what has gathered:
+//! a sender that must wake its reader for every frame pays more for that than for the frame.
 //!
 //! A worker that cannot keep up says so: departures late against their due time are counted
 //! (`late_fraction`, `max_late_ns`), so are passes that took long (`overruns`), the time it wanted a
@@ -33,6 +35,8 @@ use crate::{Attempt, WireError};
 const TURN: usize = 64;
 /// A pass of a worker over its links that takes longer counts as an overrun.
 const OVERRUN_NS: u64 = 1_000_000;
+/// Passes that find frames belong to one stream when they are at most this far apart.
+const STREAM_NS: u64 = 100_000;
 /// Longest sleep; a bound on how late a missed wake-up can be noticed.
 const LONGEST_SLEEP_NS: u64 = 1_000_000_000;
 /// How long to wait before offering frames again to a port that was busy.
@@ -148,9 +152,9 @@ impl Wire {
             bell.set_nonblocking(true).attempting(|| "make a socket pair".into())?;
             bell_end.set_nonblocking(true).attempting(|| "make a socket pair".into())?;
             let mut ring = ring.try_clone().attempting(|| "copy a descriptor".into())?;
-            let spin_ns = config.spin_ns;
+            let config = config.clone();
             let thread = std::thread::Builder::new().name("wire".into()).spawn(move || {
-                let result = Loop::new(links, inbox, bell_end, spin_ns).run();
+                let result = Loop::new(links, inbox, bell_end, &config).run();
                 let _ = ring.write(&[1]);
                 result
             });
@@ -383,10 +387,10 @@ impl Served {
             for &slot in &held[..sent.taken] {
                 direction.delivered(now, slot, pool, notes);
             }
-            if sent.refused {
-                direction.refused(now, held[sent.taken], pool, notes);
+            if let Some(verdict) = sent.refused {
+                direction.refused(now, held[sent.taken], verdict, pool, notes);
             }
-            let gone = sent.taken + usize::from(sent.refused);
+            let gone = sent.taken + usize::from(sent.refused.is_some());
             held.drain(..gone);
             count += gone;
             if gone == 0 {
@@ -429,12 +433,37 @@ impl Served {
     }
 }
 
+/// Whether frames keep coming, a few at a time.
+#[derive(Debug, Default)]
+struct Stream {
+    last_ns: u64,
+    last_count: usize,
+    passes: u32,
+}
+
+impl Stream {
+    /// A pass at `now` has found `count` frames.
+    fn note(&mut self, now: u64, count: usize) {
+        if count == 0 {
+            return;
+        }
+        self.passes = if now - self.last_ns < STREAM_NS { self.passes + 1 } else { 0 };
+        (self.last_ns, self.last_count) = (now, count);
+    }
+
+    /// Several passes not far apart have found some, the last one few: more gather while we sleep.
+    fn flows_thinly(&self, now: u64) -> bool {
+        self.passes >= 4 && self.last_count < BATCH / 4 && now - self.last_ns < STREAM_NS
+    }
+}
+
 /// One worker thread.
 struct Loop {
     links: Vec<Served>,
     inbox: Receiver<Request>,
     bell: UnixStream,
     spin_ns: u64,
+    gather_ns: u64,
     batch: Batch,
     frames: Vec<Slot>,
     figures: Figures,
@@ -451,12 +480,13 @@ struct Figures {
 }
 
 impl Loop {
-    fn new(links: Vec<Served>, inbox: Receiver<Request>, bell: UnixStream, spin_ns: u64) -> Self {
+    fn new(links: Vec<Served>, inbox: Receiver<Request>, bell: UnixStream, config: &Config) -> Self {
         Self {
             links,
             inbox,
             bell,
-            spin_ns,
+            spin_ns: config.spin_ns,
+            gather_ns: config.gather_ns,
             batch: Batch::new(),
             frames: Vec::with_capacity(BATCH),
             figures: Figures::default(),
@@ -475,8 +505,17 @@ impl Loop {
             .collect();
         // With one link a failed read is cheaper than asking which port is ready.
         let read_blindly = self.links.len() == 1;
+        let mut timer = Waiting::default();
         let mut busy = false;
+        let mut stream = Stream::default();
         loop {
+            if stream.flows_thinly(sys::monotonic_ns()) {
+                busy = true;
+                let nap = self.pause().map_or(self.gather_ns, |ns| ns.min(self.gather_ns));
+                if nap > 0 {
+                    timer.wait(Some(nap)).attempting(|| "wait for a timer".into())?;
+                }
+            }
             if !(busy && read_blindly) {
                 let asked = if busy { Some(0) } else { self.pause() };
                 let before = sys::monotonic_ns();
@@ -495,6 +534,7 @@ impl Loop {
             let blindly = busy && read_blindly;
             let began = sys::monotonic_ns();
             busy = false;
+            let mut received = 0;
             for (link, places) in self.links.iter_mut().zip(&places) {
                 for side in 0..2 {
                     if blindly || waiting.ready(places[side]) {
@@ -503,6 +543,7 @@ impl Loop {
                                 format!("read from port {} of link '{}'", ["a", "b"][side], link.name)
                             })?;
                         busy |= came > 0;
+                        received += came;
                     }
                 }
                 link.keep_schedule(began);
@@ -516,6 +557,7 @@ impl Loop {
                     journal.tick(began);
                 }
             }
+            stream.note(began, received);
             self.figures.passes += 1;
             // The bell must be heard even by a worker that never sleeps.
             if busy && read_blindly && self.figures.passes % 256 == 0 && self.answer() {
@@ -579,4 +621,4 @@ impl Loop {
 }
 
 /// Verdicts are counted by number in the statistics; keep the two in step.
-const _: () = assert!(Verdict::ALL.len() == 6);
+const _: () = assert!(Verdict::ALL.len() == 7);
