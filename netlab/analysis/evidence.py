@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from netlab.analysis import output, samples, segments, ss
+from netlab.analysis import counters, frames, output, samples, segments, ss
+from netlab.analysis.frames import Frame
 from netlab.analysis.output import Step
 from netlab.analysis.samples import Samples
 from netlab.analysis.segments import Segment
@@ -41,6 +42,11 @@ class CaptureEvidence:
     def segments(self) -> tuple[Segment, ...]:
         """The TCP segments in the order in which they were captured."""
         return segments.load(self.path)
+
+    @cached_property
+    def frames(self) -> tuple[Frame, ...]:
+        """Every frame with its octets, TCP or not, to be decoded by `Frame.packet`."""
+        return tuple(frames.read(self.path))
 
     @property
     def dropped(self) -> int:
@@ -138,6 +144,19 @@ class Evidence:
             return samples.parse(self._text(name), node)
         except (ValueError, KeyError, TypeError) as error:
             raise NoEvidenceError(f"{name}: {error}") from None
+
+    def counters(self, label: str, node: str) -> Mapping[str, int]:
+        """Return the kernel's counters of a node as they were at `label`."""
+        return counters.parse(self._text(f"counters/{label}.{node}.txt"))
+
+    def counted(
+        self, node: str, name: str, *, since: str = "before", until: str = "after"
+    ) -> int | None:
+        """Return by how much a counter grew between two labels; None if the kernel has none."""
+        first, last = self.counters(since, node), self.counters(until, node)
+        if name not in last:
+            return None
+        return last[name] - first.get(name, 0)
 
     def states(self, node: str, port: int) -> frozenset[str]:
         """Return every state in which a connection of `port` was seen on a node.

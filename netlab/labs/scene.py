@@ -13,7 +13,7 @@ from netlab.engine.hold import Match
 from netlab.engine.node import Ready, Running
 from netlab.engine.programs import python_agent
 from netlab.engine.stage import Stage
-from netlab.errors import CapabilityError, LabDefinitionError
+from netlab.errors import CapabilityError, CommandError, LabDefinitionError
 from netlab.model.topology import Topology
 
 __all__ = [
@@ -94,9 +94,18 @@ def ping(stage: Stage, source: str, target: str, *, count: int, every: float = 0
 
 @contextlib.contextmanager
 def wired(stage: Stage, name: str, ruleset: str, node: str) -> Generator[None]:
-    """Load an nft ruleset in a node for the length of a block; it is a table called `name`."""
+    """Load an nft ruleset in a node for the length of a block; it is the inet table `name`.
+
+    CapabilityError where the kernel has no such tables.
+    """
     needs("nft")
-    stage.node(node).run(["nft", "-f", "-"], input=ruleset)
+    try:
+        stage.node(node).run(["nft", "-f", "-"], input=ruleset)
+    except CommandError as error:
+        if "not supported" not in str(error) and "No such file" not in str(error):
+            raise
+        remedy = "use a kernel with nf_tables for the inet family"
+        raise CapabilityError("this kernel has no nft tables of family inet", hint=remedy) from None
     try:
         yield
     finally:
