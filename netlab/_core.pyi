@@ -73,5 +73,33 @@ def summarize(
     `netlab.errors.CaptureError`. `chunk` (frames handled at once) changes nothing but speed.
     """
 
+def merge(
+    paths: Sequence[str | PathLike[str]],
+    out: str | PathLike[str],
+    *,
+    progress: Callable[[int], object] | None = None,
+) -> dict[str, Any]:
+    """Write the packets of several captures in order of time as pcapng.
+
+    Equal stamps keep the order of `paths`. Returns `read`, `written`, `warnings` (damage in the inputs).
+    """
+
+def filter(
+    path: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    streams: Sequence[int] | None = None,
+    frames: Sequence[int] | None = None,
+    expression: str | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> dict[str, Any]:
+    """Write the packets of a capture that satisfy every condition given, as pcapng.
+
+    `streams` are TCP streams, `frames` frame numbers. Words of `expression`: ip ip6 tcp udp icmp icmp6
+    sctp, [src|dst] host A, [src|dst] net A/N, [src|dst] port N[-M], syn fin rst ack psh urg ece cwr,
+    data, vlan [N], tunnel, quoted, len|bytes|ttl OP N, frame N[-M], not, and, or, parentheses. A
+    mistake in it is a ValueError. Returns `read`, `written`, `warnings`.
+    """
+
 def schema() -> list[tuple[str, str, str, str, str, str]]:
     """Every column of every table: table, column, type, unit, meaning, source."""

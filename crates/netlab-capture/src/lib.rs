@@ -12,9 +12,11 @@
 
 pub mod engine;
 pub mod error;
+pub mod expression;
 pub mod flows;
 pub mod packet;
 pub mod reader;
+pub mod rewrite;
 pub mod schema;
 pub mod segments;
 pub mod shard;
@@ -23,6 +25,7 @@ pub mod summary;
 pub mod table;
 pub mod tcp;
 pub mod wire;
+pub mod writer;
 
 pub use engine::{Options, Semantics, summarize};
 pub use error::Error;

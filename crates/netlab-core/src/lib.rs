@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use netlab_capture::engine::{self, Options};
+use netlab_capture::expression::Expression;
 use netlab_capture::packet::proto;
+use netlab_capture::rewrite;
 use netlab_capture::schema;
 use netlab_capture::segments::{Row, Series};
 use netlab_capture::shard::{Keep, Wanted};
@@ -262,6 +264,75 @@ impl PySummary {
     }
 }
 
+/// Run a merge or filter without the GIL; what it wrote, as a dictionary.
+fn rewritten(
+    py: Python<'_>,
+    progress: Option<Py<PyAny>>,
+    work: impl FnOnce(rewrite::Tell<'_>) -> Result<rewrite::Written, Error> + Send,
+) -> PyResult<Py<PyDict>> {
+    let mut failure: Option<PyErr> = None;
+    let slot = &mut failure;
+    let outcome = py.detach(move || {
+        work(&mut |packets| {
+            let answer = Python::attach(|py| {
+                py.check_signals()?;
+                match &progress {
+                    None => Ok(true),
+                    Some(call) => {
+                        let answer = call.call1(py, (packets,))?;
+                        Ok(answer.is_none(py) || answer.is_truthy(py)?)
+                    }
+                }
+            });
+            answer.unwrap_or_else(|error| {
+                *slot = Some(error);
+                false
+            })
+        })
+    });
+    let written = match (failure, outcome) {
+        (Some(error), _) => return Err(error),
+        (None, Err(error)) => return Err(raise(py, error)),
+        (None, Ok(written)) => written,
+    };
+    let out = PyDict::new(py);
+    out.set_item("read", written.read)?;
+    out.set_item("written", written.written)?;
+    out.set_item("warnings", written.warnings)?;
+    Ok(out.unbind())
+}
+
+fn filter(
+    py: Python<'_>,
+    path: PathBuf,
+    out: PathBuf,
+    streams: Option<Vec<u32>>,
+    frames: Option<Vec<u64>>,
+    expression: Option<&str>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Py<PyDict>> {
+    let expression = expression.map(Expression::parse).transpose().map_err(|error| raise(py, error))?;
+    let mut frames = frames;
+    if let Some(streams) = streams {
+        let mut options = Options::default();
+        options.keep.segments = Wanted::Streams(streams);
+        let summary = detached(py, None, |tell| engine::summarize(&path, &options, tell))?;
+        let within: Vec<u64> = summary.segments().unwrap_or_default().iter().map(|row| row.frame).collect();
+        frames = Some(match frames {
+            None => within,
+            Some(listed) => {
+                let listed: std::collections::HashSet<u64> = listed.into_iter().collect();
+                within.into_iter().filter(|frame| listed.contains(frame)).collect()
+            }
+        });
+    }
+    if let Some(frames) = &mut frames {
+        frames.sort_unstable();
+    }
+    let chosen = rewrite::Chosen { frames, expression };
+    rewritten(py, progress, move |tell| rewrite::filter(&path, &out, &chosen, tell))
+}
+
 fn totals<'py>(py: Python<'py>, summary: &Summary) -> PyResult<Bound<'py, PyDict>> {
     let t = &summary.totals;
     let out = PyDict::new(py);
@@ -333,7 +404,9 @@ fn totals<'py>(py: Python<'py>, summary: &Summary) -> PyResult<Bound<'py, PyDict
 #[pymodule]
 mod _core {
     use super::{PathBuf, PyResult, Python, Segments, schema};
+    use netlab_capture::rewrite;
     use pyo3::prelude::*;
+    use pyo3::types::PyDict;
 
     #[pymodule_export]
     use super::{PySummary, Table};
@@ -374,6 +447,33 @@ mod _core {
             progress,
             chunk,
         )
+    }
+
+    /// Merge captures in order of time into a pcapng.
+    #[pyfunction]
+    #[pyo3(signature = (paths, out, *, progress=None))]
+    fn merge(
+        py: Python<'_>,
+        paths: Vec<PathBuf>,
+        out: PathBuf,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Py<PyDict>> {
+        super::rewritten(py, progress, move |tell| rewrite::merge(&paths, &out, tell))
+    }
+
+    /// Write the packets of `path` that satisfy every condition given into a pcapng.
+    #[pyfunction]
+    #[pyo3(signature = (path, out, *, streams=None, frames=None, expression=None, progress=None))]
+    fn filter(
+        py: Python<'_>,
+        path: PathBuf,
+        out: PathBuf,
+        streams: Option<Vec<u32>>,
+        frames: Option<Vec<u64>>,
+        expression: Option<&str>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Py<PyDict>> {
+        super::filter(py, path, out, streams, frames, expression, progress)
     }
 
     /// Every column of every table: (table, column, type, unit, meaning, source).
