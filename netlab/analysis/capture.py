@@ -28,11 +28,12 @@ Progress = Callable[[int, "int | None", int], "bool | None"]
 R = TypeVar("R", bound=Record, covariant=True)
 
 
-class Table(Sequence[R], Generic[R]):
-    """Rows of one kind: a sequence of typed records, and an Arrow stream of columns.
+class Table(Generic[R]):
+    """Rows of one kind: typed records by number, and an Arrow stream of columns.
 
     ``polars.DataFrame(table)``, ``duckdb.from_arrow(table)`` and ``pyarrow.table(table)`` work as
-    they stand. `column` gives one column as a list, which is what to use for a million rows.
+    they stand (a table is no `collections.abc.Sequence`: those are copied row by row). `column`
+    gives one column as a list, which is what to use for a million rows.
     """
 
     __slots__ = ("_columns", "_kind", "_native")
@@ -169,6 +170,7 @@ class Summary:
 
     def segments(self, stream: int | None = None) -> Table[Segment]:
         """Return a row for each analysed TCP header, of one stream or of all, in file order."""
+        self._check(stream)
         return Table(_guarded(lambda: self._native.segments(stream)), Segment)
 
     def series(self, stream: int | None = None, bin_ns: int | None = None) -> Table[Bin]:
@@ -177,7 +179,12 @@ class Summary:
         Bins are `bin_ns` wide (a second unless told, here or to `summarize`) and counted from 1970,
         so those of several captures line up. A bin without packets has no row.
         """
+        self._check(stream)
         return Table(_guarded(lambda: self._native.series(stream, bin_ns)), Bin)
+
+    def _check(self, stream: int | None) -> None:
+        if stream is not None:
+            self.stream(stream)
 
     def findings(self) -> tuple[Finding, ...]:
         """Return what stands out, each with the Wireshark display filter that shows it."""

@@ -46,11 +46,11 @@ class _Event:
 _EVENTS: Final = (
     _Event("retransmission", "warning", "segment was retransmitted", "segments were retransmitted",
            "tcp.analysis.retransmission"),
-    _Event("fast_retransmission", "note", "of them was a fast retransmission",
-           "of them were fast retransmissions (after duplicate ACKs)",
+    _Event("fast_retransmission", "note", "retransmission was fast: it followed duplicate ACKs",
+           "retransmissions were fast: they followed duplicate ACKs",
            "tcp.analysis.fast_retransmission"),
-    _Event("spurious_retransmission", "note", "of them had already been acknowledged",
-           "of them had already been acknowledged (spurious)",
+    _Event("spurious_retransmission", "note", "retransmission was spurious: its data had been "
+           "acknowledged", "retransmissions were spurious: their data had been acknowledged",
            "tcp.analysis.spurious_retransmission"),
     _Event("out_of_order", "warning", "segment arrived out of order",
            "segments arrived out of order", "tcp.analysis.out_of_order"),
@@ -238,8 +238,8 @@ def _mtu(flows: _Flows) -> list[Finding]:
         found.append(
             Finding(
                 "icmp_frag_needed", "warning",
-                _counted(total, "packet of", "packets, first of")
-                + f" {flows.end(row, side)} was too big for a link on the path{size}",
+                _counted(total, "packet was", "packets were")
+                + f" too big for a link on the path, most from {flows.end(row, side)}{size}",
                 "icmp.type == 3 && icmp.code == 4 || icmpv6.type == 2",
                 None, _streams(flows, [entry[0] for entry in entries]),
             )

@@ -1,8 +1,8 @@
 """Tables for a terminal: numbers with units, columns that line up, widths that fit.
 
-A column has a rank. All columns are shown where they fit; on a narrow terminal those of the
-highest rank go first, then the widest text is cut with an ellipsis. Output that is not a terminal
-is as wide as it needs to be: whatever reads it can cut for itself.
+A column has a rank. Those of rank 0 are always shown; the others are added in the order of their
+rank while they fit. If even the first do not, the widest text is cut with an ellipsis. Output that
+is not a terminal is as wide as it needs to be: whatever reads it can cut for itself.
 """
 
 from __future__ import annotations
@@ -159,16 +159,18 @@ def cut(text: str, width: int) -> str:
 
 def lines(rows: Sequence[Row], columns: Sequence[Column], width: int) -> list[str]:
     """Return the table as lines, styled, no longer than `width`."""
-    shown = list(columns)
     texts = {c.title: [printable(c.text(row)) for row in rows] for c in columns}
     widths = {c.title: max([width_of(c.title), *map(width_of, texts[c.title])]) for c in columns}
 
-    def total() -> int:
-        return sum(widths[c.title] for c in shown) + len(GAP) * (len(shown) - 1)
+    def total(some: Sequence[Column]) -> int:
+        return sum(widths[c.title] for c in some) + len(GAP) * (len(some) - 1)
 
-    while total() > width and any(c.rank for c in shown):
-        shown.remove(max(reversed(shown), key=lambda column: column.rank))
-    while total() > width:
+    shown = [column for column in columns if not column.rank]
+    for candidate in sorted((c for c in columns if c.rank), key=lambda column: column.rank):
+        more = [c for c in columns if c in shown or c is candidate]
+        if total(more) <= width:
+            shown = more
+    while shown and total(shown) > width:
         widest = max(shown, key=lambda column: widths[column.title])
         if widths[widest.title] <= 8:
             break
@@ -189,7 +191,7 @@ def lines(rows: Sequence[Row], columns: Sequence[Column], width: int) -> list[st
             text = place(texts[column.title][number], column, column is final)
             colour = column.style(row)
             parts.append(click.style(text, fg=colour) if colour else text)
-        out.append(GAP.join(parts))
+        out.append(GAP.join(parts).rstrip())
     return out
 
 
