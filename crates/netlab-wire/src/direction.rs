@@ -260,6 +260,22 @@ impl Direction {
         }
     }
 
+    /// The link ends at `now`: whatever waits or is under way is recorded as unfinished.
+    pub fn abandon(&mut self, now: u64, pool: &mut Pool, sink: &mut impl Sink) {
+        while let Some((_, slot)) = self.line.pop_front() {
+            self.drop(now, slot, Verdict::Unfinished, pool, sink);
+        }
+        while let Some(Reverse((_, _, slot))) = self.aside.pop() {
+            self.drop(now, slot, Verdict::Unfinished, pool, sink);
+        }
+        if let Some((_, slot)) = self.in_service.take() {
+            self.drop(now, slot, Verdict::Unfinished, pool, sink);
+        }
+        while let Some(slot) = self.queue.evict(pool) {
+            self.drop(now, slot, Verdict::Unfinished, pool, sink);
+        }
+    }
+
     /// Packets and octets waiting in the queue.
     #[must_use]
     pub fn backlog(&self) -> (u32, u64) {

@@ -66,17 +66,27 @@ pub enum Verdict {
     Overflow = 5,
     /// The interface behind the port was down: as on an unplugged cable.
     Down = 6,
+    /// It was still waiting or under way when the wire stopped.
+    Unfinished = 7,
 }
 
 impl Verdict {
     /// Every verdict, in the order of its number.
-    pub const ALL: [Self; 7] =
-        [Self::Delivered, Self::Loss, Self::Exact, Self::Queue, Self::Codel, Self::Overflow, Self::Down];
+    pub const ALL: [Self; 8] = [
+        Self::Delivered,
+        Self::Loss,
+        Self::Exact,
+        Self::Queue,
+        Self::Codel,
+        Self::Overflow,
+        Self::Down,
+        Self::Unfinished,
+    ];
 
     /// Its name in statistics.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        ["delivered", "loss", "exact", "queue", "codel", "overflow", "down"][self as usize]
+        ["delivered", "loss", "exact", "queue", "codel", "overflow", "down", "unfinished"][self as usize]
     }
 }
 

@@ -418,6 +418,19 @@ impl Served {
         [held, change, flush, there, back].into_iter().flatten().min()
     }
 
+    /// Account for what has not left, and close the journal.
+    fn close(&mut self, now: u64) {
+        for (direction, held) in self.directions.iter_mut().zip(&mut self.held) {
+            for slot in held.drain(..) {
+                direction.refused(now, slot, Verdict::Unfinished, &mut self.pool, &mut self.notes);
+            }
+            direction.abandon(now, &mut self.pool, &mut self.notes);
+        }
+        if let Some(journal) = &mut self.notes.0 {
+            journal.close(now);
+        }
+    }
+
     fn stats(&mut self) -> Value {
         let way = |d: &Direction, held: &Vec<Slot>| {
             d.counters.json(d.backlog(), d.in_flight() + held.len(), d.untracked())
@@ -596,7 +609,7 @@ impl Loop {
                     let _ = reply.send(());
                 }
                 Request::Quit(reply) => {
-                    self.links.iter_mut().filter_map(|l| l.notes.0.as_mut()).for_each(|j| j.close(now));
+                    self.links.iter_mut().for_each(|link| link.close(now));
                     let _ = reply.send(self.stats());
                     return true;
                 }
@@ -621,4 +634,4 @@ impl Loop {
 }
 
 /// Verdicts are counted by number in the statistics; keep the two in step.
-const _: () = assert!(Verdict::ALL.len() == 7);
+const _: () = assert!(Verdict::ALL.len() == 8);

@@ -476,6 +476,19 @@ fn ecn_capable_packets_are_marked_not_dropped() {
 }
 
 #[test]
+fn what_has_not_left_at_the_end_is_recorded() {
+    let rate = json!({"bits_per_second": 12_112_000});
+    let mut bench =
+        Bench::new(json!({"delay_ns": 20 * MS, "rate": rate, "reorder": {"rate": 0.2, "hold_ns": MS}}), 1);
+    (0..50).for_each(|_| bench.arrive(0, &full()));
+    bench.run(30 * MS);
+    bench.direction.abandon(30 * MS, &mut bench.pool, &mut bench.fates);
+    assert!(bench.count(Verdict::Delivered) > 5);
+    assert_eq!(bench.count(Verdict::Delivered) + bench.count(Verdict::Unfinished), 50);
+    assert_eq!(bench.pool.free(), bench.pool.capacity());
+}
+
+#[test]
 fn a_full_pool_is_an_overflow_not_a_crash() {
     let mut bench = Bench::with_capacity(json!({"delay_ns": S}), 1, RESERVE + 50);
     for i in 0..200 {
