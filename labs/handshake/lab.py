@@ -27,6 +27,7 @@ from netlab.labs.scene import (
     agent,
     ping,
     see,
+    wired,
 )
 from netlab.units import ms
 
@@ -187,7 +188,7 @@ def disguise(stage: Stage, field: str) -> None:
     for node, hook in (("server", "output"), ("client", "prerouting")):
         chain = f"type filter hook {hook} priority 0\n{flip}"
         rules = f"table inet disguise {{\nchain flip {{\n{chain}\n}}\n}}\n"
-        stage.node(node).run(["nft", "-f", "-"], input=rules)
+        stage.enter(wired(stage, "disguise", rules, node))
 
 
 def opening(seen: Evidence) -> tuple[Segment, ...]:
@@ -367,3 +368,33 @@ lab.fault(
     breaks=a_handshake_measures_the_idle_rtt,
     name="the idle RTT is measured on another path",
 )
+
+
+@lab.figure
+def figures(ipv4: Evidence) -> dict[str, str]:
+    """What the guide tells of the run."""
+    syn, syn_ack, ack = three(ipv4)
+    segments = ipv4.capture("client:eth0").on_port(PORT)
+    data = ipv4.first((s for s in segments if s.length), "data")
+
+    def state(label: str, node: str) -> str:
+        sockets = ipv4.snapshot(label, node)
+        return ipv4.first((s.state for s in sockets if s.state != "LISTEN"), f"{label} on {node}")
+
+    options = [f"MSS {syn.mss}", "SACK permitted" if syn.sack_permitted else "no SACK"]
+    options += ["time stamps"] if syn.tsval is not None else []
+    options += [f"window scale {syn.wscale}"] if syn.wscale is not None else []
+    return {
+        "client_isn": f"{syn.seq_raw:,}",
+        "server_isn": f"{syn_ack.seq_raw:,}",
+        "syn_ack_ack": f"{syn_ack.ack_raw:,}",
+        "ack_seq": f"{ack.seq_raw:,}",
+        "ack_ack": f"{ack.ack_raw:,}",
+        "data_seq": f"{data.seq_raw:,}",
+        "data_ack": f"{data.ack_raw:,}",
+        "syn_options": ", ".join(options),
+        "client_early": state("syn-sent", "client"),
+        "server_early": state("syn-recv", "server"),
+        "client_late": state("established", "client"),
+        "server_late": state("established", "server"),
+    }

@@ -177,6 +177,21 @@ def check(
     ctx.exit(result.exit_code())
 
 
+@lab.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--replace", "again", is_flag=True, help="Replace the one that is there.")
+@labs_option
+def keep(run: Path, again: bool, folder: Path | None) -> None:
+    """Keep a RUN as the recording that comes with its lab, free of this machine's paths."""
+    from netlab.labs import discovery, judge
+    from netlab.labs import keep as keeping
+
+    name, _, _ = judge.open_run(run)
+    target = discovery.find(name, folder).folder / "recording"
+    size = keeping.keep(run, target, replace_existing=again)
+    _say(f"kept {size:,} bytes in {target}")
+
+
 def _described(found: Lab) -> dict[str, Any]:
     return {
         "name": found.name,
@@ -257,14 +272,18 @@ def _groups(result: LabResult) -> list[Group]:
             Line(
                 str(f.outcome),
                 f"{f.name} [{f.on}]",
-                ", ".join(f.broke) or "nothing broke",
-                f.breaks,
+                _words(f.broke) or "nothing broke",
+                _words([f.breaks]),
                 "" if f.outcome == "pass" else f.reason,
             )
             for f in result.faults
         ]
         groups.append(Group("planted faults and the checks they broke", lines))
     return groups
+
+
+def _words(names: Sequence[str]) -> str:
+    return "; ".join(name.replace("_", " ") for name in names)
 
 
 def _heading(variation: VariationResult) -> str:

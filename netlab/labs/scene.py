@@ -110,3 +110,9 @@ def wired(stage: Stage, name: str, ruleset: str, node: str) -> Generator[None]:
         yield
     finally:
         stage.node(node).run(["nft", "delete", "table", "inet", name], check=False)
+
+
+def counter(stage: Stage, node: str, name: str) -> int:
+    """Return what a counter of a node says now; 0 where the kernel has none of that name."""
+    done = stage.node(node).run(["cat", *counters.FILES], check=False)
+    return counters.parse(done.stdout).get(name, 0)

@@ -119,7 +119,7 @@ class RecordingWriter:
         )
         try:
             with _disk(self.path):
-                self.manifest = replace(end, files=_digests(self.path))
+                self.manifest = replace(end, files=digests(self.path))
                 _replace(self.path / MANIFEST, self.manifest.text(), self._owner)
                 (self.path / SPARE).unlink(missing_ok=True)
         except DiskFullError:
@@ -326,7 +326,8 @@ def _digest(path: Path) -> FileDigest:
         return FileDigest(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _digests(folder: Path) -> dict[str, FileDigest]:
+def digests(folder: Path) -> dict[str, FileDigest]:
+    """Return the digest of every file of a recording but its manifest."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
     names = ((str(path.relative_to(folder)), path) for path in files)
     return {name: _digest(path) for name, path in names if name not in {MANIFEST, SPARE}}
