@@ -260,7 +260,7 @@ const SIDE: &[OfSide] = &[
     ("mss", U64, "octets", "maximum segment size announced", "tcp.options.mss_val", |f, s| known((f.seldom(s).options & option::MSS != 0).then_some(f.seldom(s).mss.into()))),
     ("wscale", U64, "bits", "window scale announced", "tcp.options.wscale.shift", |f, s| known(f.seldom(s).scale.map(u64::from))),
     ("sack_perm", Bool, "", "SACK permitted announced", "tcp.options.sack_perm", |f, s| has(f, s, option::SACK_PERMITTED)),
-    ("timestamps", Bool, "", "time stamps on SYN", "tcp.options.timestamp", |f, s| has(f, s, option::TIMESTAMPS)),
+    ("timestamps", Bool, "", "time stamps sent", "tcp.options.timestamp", |f, s| tcp(f, Value::Bool(f.dir(s).state & crate::tcp::state::TIMESTAMPS != 0))),
     ("tfo", Bool, "", "Fast Open option seen", "tcp.options.tfo", |f, s| has(f, s, option::FAST_OPEN)),
     ("mptcp", Bool, "", "Multipath TCP option seen", "tcp.options.mptcp", |f, s| has(f, s, option::MPTCP)),
     ("win_min", U64, "octets", "smallest window offered, scaled", "tcp.window_size", |f, s| tcp(f, known((f.dir(s).window_min != u32::MAX).then_some(f.dir(s).window_min.into())))),

@@ -46,6 +46,8 @@ pub mod state {
     pub const KARN: u16 = 2048;
     /// The window is closed since `Trouble::closed_since`.
     pub const WINDOW_CLOSED: u16 = 4096;
+    /// A packet with time stamps was sent; the bit of the same meaning in a packet's marks.
+    pub const TIMESTAMPS: u16 = crate::packet::mark::TIMESTAMPS;
 }
 
 /// Bits of [`Verdict::flags`], and their order in every table.
@@ -824,7 +826,7 @@ impl Tcp {
             f.state &= !state::FIRST_ACK_PENDING;
         }
         f.sack_sum = 0;
-        f.state &= !state::SACK;
+        f.state = f.state & !state::SACK | packet.marks & state::TIMESTAMPS;
         if syn || extra.is_some() {
             self.rare(f, r, story, step);
             if syn && !acks {
