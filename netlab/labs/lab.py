@@ -24,11 +24,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from netlab.analysis.verdict import Verdict
 from netlab.errors import LabDefinitionError
 from netlab.labs.variation import Variation
+
+if TYPE_CHECKING:
+    from netlab.labs.claims import Finding
 
 EACH = "each"
 ABBREVIATIONS = frozenset(
@@ -41,6 +44,7 @@ STATES = ("SYN-SENT", "SYN-RECV", "FIN-WAIT", "CLOSE-WAIT", "LAST-ACK", "TIME-WA
 Judge = Callable[..., Verdict]
 Scenario = Callable[..., None]
 Figures = Callable[..., Mapping[str, str]]
+Ruling = Callable[..., "Finding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ class Lab:
         self._checks: dict[str, Check] = {}
         self._faults: list[Fault] = []
         self._figures: Figures | None = None
+        self._claims: dict[str, Ruling] = {}
         self._by_parameter = {name.replace("-", "_"): name for name in self.variations}
         if EACH in self._by_parameter:
             raise LabDefinitionError(f"a variation cannot be called '{EACH}'")
@@ -164,6 +169,26 @@ class Lab:
         self.parameters(function, "figures")
         self._figures = function
         return function
+
+    @property
+    def claims(self) -> Mapping[str, Ruling]:
+        """The functions that rule on claims of the documents, by the number of the claim."""
+        return MappingProxyType(self._claims)
+
+    def claim(self, number: str) -> Callable[[Ruling], Ruling]:
+        """Take a function as what rules on a claim of labs/claims.yaml from recordings.
+
+        Its parameters are the variations it looks at.
+        """
+
+        def take(function: Ruling) -> Ruling:
+            if number in self._claims:
+                raise LabDefinitionError(f"two functions rule on claim {number}")
+            self.parameters(function, function.__name__)
+            self._claims[number] = function
+            return function
+
+        return take
 
     def fault(
         self,

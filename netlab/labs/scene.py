@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Generator
 from typing import Literal
 
-from netlab.analysis import ss
+from netlab.analysis import counters, ss
 from netlab.engine import samplers
 from netlab.engine.hold import Match
 from netlab.engine.node import Ready, Running
@@ -24,6 +24,9 @@ __all__ = [
     "Stage",
     "address",
     "agent",
+    "count",
+    "counter",
+    "keep",
     "needs",
     "ping",
     "see",
@@ -110,6 +113,21 @@ def wired(stage: Stage, name: str, ruleset: str, node: str) -> Generator[None]:
         yield
     finally:
         stage.node(node).run(["nft", "delete", "table", "inet", name], check=False)
+
+
+def count(stage: Stage, label: str, *nodes: str) -> None:
+    """Keep the kernel's counters of nodes (those of `nstat`) under a label."""
+    for node in nodes:
+        done = stage.node(node).run(["cat", *counters.FILES], check=False)
+        name = f"counters/{label}.{node}.txt"
+        stage.recording.file(name).write_text(done.stdout, encoding="utf-8")
+        stage.recording.event("counters", at_ns=done.started_ns, label=label, node=node, file=name)
+
+
+def keep(stage: Stage, name: str, node: str, *argv: str) -> str:
+    """Run a command in a node, keep what it prints as evidence under `name`, and return it."""
+    with stage.node(node).spawn(name, argv) as running:
+        return running.wait(30).stdout
 
 
 def counter(stage: Stage, node: str, name: str) -> int:
