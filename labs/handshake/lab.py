@@ -2,16 +2,15 @@
 
 The exercise is in guide.md; the rules are RFC 9293 §3.4 and §3.5.
 
-Without delay a handshake is over in microseconds. To look at it in slow motion, packets are held
-back by dropping them until we have seen enough: the kernel sends them again, after 1 s, then 2 s
-later, and so on. Both holds together leave exactly one SYN and one SYN-ACK for the wire: the
-SYN-ACK is repeated 1 s after the server heard the SYN, the SYN only 2 s after its last copy.
+Without delay a handshake is over in microseconds. To look at it in slow motion, the client's SYN is
+held back by a firewall until we have seen the client wait, and the first SYN-ACK is lost, so that
+the server waits too. Lost packets are sent again: the SYN 1 s after its last copy and then 2 s
+later, the SYN-ACK after 1 s. So the wire carries exactly one of each.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from signal import SIGUSR1
 
 from netlab.analysis import ping as pinging
@@ -61,10 +60,8 @@ def say_hello(
     rtt: float = 0.0,
     message: str = "hello",
     flags: int = FLAGS_OF_A_HANDSHAKE,
-    hold_syn: bool = True,
-    hold_syn_ack: bool = True,
-    look_at_the_end: bool = True,
-    lose_first_syn: bool = False,
+    unseen: str = "",
+    lose_a_syn: bool = False,
     disguised: str = "",
     calibrate: str = "server",
 ) -> None:
@@ -84,17 +81,18 @@ def say_hello(
     six = stage.capture("client:eth0", name="first-six", filter=flag_filter(family, flags), count=6)
     with stage.phase("hello"), serve(stage, "serve", to, message) as serving:
         if rtt == 0:
-            held = Held(hold_syn, hold_syn_ack, lose_first_syn)
-            talking = connect_in_slow_motion(stage, "connect", to, held)
+            if lose_a_syn:
+                stage.enter(stage.node("server").hold(replace(SYN, first=True), hook="input"))
+            talking = connect_in_slow_motion(stage, "connect", to, unseen)
         elif rtt < 10 * ms:
             talking = connect(stage, "connect", to)
         else:
-            sampler = stage.sample("client", "server", ports=[PORT], family=family)
+            sampler = stage.sample("client", "server", every=rtt / 20, ports=[PORT], family=family)
             talking = connect(stage, "connect", to)
             until_connected(stage, serving, talking)
             sampler.stop()
         until_connected(stage, serving, talking)
-        if look_at_the_end:
+        if unseen != "established":
             see(stage, "established", "client", "ESTAB", PORT)
             see(stage, "established", "server", "ESTAB", PORT)
         say_and_close(stage, serving, talking)
@@ -102,41 +100,26 @@ def say_hello(
     capture.stop()
     if 0 < rtt < 10 * ms:
         with stage.phase("slow motion"), serve(stage, "serve-again", to, message) as serving:
-            talking = connect_in_slow_motion(stage, "connect-again", to, Held())
+            talking = connect_in_slow_motion(stage, "connect-again", to)
             until_connected(stage, serving, talking)
             say_and_close(stage, serving, talking)
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What is held back in slow motion; a lost SYN is dropped where the server would hear it."""
-
-    syn: bool = True
-    syn_ack: bool = True
-    lose_first_syn: bool = False
-
-
-def connect_in_slow_motion(stage: Stage, name: str, to: str, held: Held) -> Running:
-    """Connect, and look at each end while it waits for the other."""
+def connect_in_slow_motion(stage: Stage, name: str, to: str, unseen: str = "") -> Running:
+    """Connect, and look at each end while it waits for the other (unless it is to be unseen)."""
     client, server = stage.node("client"), stage.node("server")
     # Without this the client repeats its SYN every second (Linux 6.5 and later).
     client.run(["sysctl", "-e", "-q", "-w", "net.ipv4.tcp_syn_linear_timeouts=0"])
-    with ExitStack() as holds:
-        syn = holds.enter_context(client.hold(SYN)) if held.syn else None
-        syn_ack = holds.enter_context(server.hold(SYN_ACK)) if held.syn_ack else None
-        loss = holds.enter_context(server.hold(SYN, hook="input")) if held.lose_first_syn else None
+    with client.hold(SYN) as syn, server.hold(replace(SYN_ACK, first=True)):
         talking = connect(stage, name, to)
-        if syn:
+        if unseen == "syn-sent":
+            stage.until(syn.packets, timeout=20, what="a SYN")
+        else:
             see(stage, "syn-sent", "client", "SYN-SENT", PORT)
-            syn.release()
-        if loss:
-            stage.until(loss.packets, timeout=20, what="the SYN to be lost")
-            loss.release()
-        if syn_ack:
+        syn.release()
+        if unseen != "syn-recv":
             see(stage, "syn-recv", "server", "SYN-RECV", PORT)
-            holds.enter_context(client.hold(SYN))  # should this computer be very slow
-            syn_ack.release()
-            stage.until(lambda: "connected" in talking.stdout, timeout=20, what="the connection")
+        stage.until(lambda: "connected" in talking.stdout, timeout=30, what="connect() to return")
     return talking
 
 
@@ -308,11 +291,11 @@ def handshake_time(seen: Evidence) -> float:
 
 
 lab.fault(
-    option(lose_first_syn=True),
+    option(lose_a_syn=True),
     on="ipv4",
     breaks=syn_then_syn_ack_then_ack,
     also=(six_packets_with_syn_or_ack_hold_the_handshake,),
-    name="the first SYN is lost on its way",
+    name="a SYN is lost on its way",
 )
 lab.fault(
     option(disguised="ackseq"),
@@ -327,19 +310,19 @@ lab.fault(
     name="something on the path changes sequence numbers of data",
 )
 lab.fault(
-    option(hold_syn=False),
+    option(unseen="syn-sent"),
     on="ipv4",
     breaks=the_client_waits_in_syn_sent,
     name="nobody looks while the client waits",
 )
 lab.fault(
-    option(hold_syn_ack=False),
+    option(unseen="syn-recv"),
     on="ipv6",
     breaks=the_server_waits_in_syn_recv,
     name="nobody looks while the server waits",
 )
 lab.fault(
-    option(look_at_the_end=False),
+    option(unseen="established"),
     on="ipv6",
     breaks=then_both_are_established,
     name="nobody looks at the end",

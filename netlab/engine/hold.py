@@ -27,7 +27,9 @@ class Match:
     """Packets of a protocol, of certain ports, addresses or TCP flags.
 
     Of the flags named in `mask` exactly those in `tcp_flags` are set: `tcp_flags="syn",
-    mask="syn,ack"` is a SYN that is not a SYN-ACK.
+    mask="syn,ack"` is a SYN that is not a SYN-ACK. With `first` only the first such packet counts:
+    what is sent again passes. (A kernel gives a half-open connection up when it cannot even repeat
+    its SYN-ACK, so that one must not be held twice.)
     """
 
     protocol: Literal["tcp", "udp"] = "tcp"
@@ -37,6 +39,7 @@ class Match:
     dport: int | None = None
     source: str | None = None
     destination: str | None = None
+    first: bool = False
 
     def __post_init__(self) -> None:
         flags, mask = _names(self.tcp_flags), _names(self.mask)
@@ -76,6 +79,8 @@ class Match:
         if self.mask:
             mask, flags = " | ".join(_names(self.mask)), " | ".join(_names(self.tcp_flags))
             parts.append(f"tcp flags & ({mask}) == {flags or '0x0'}")
+        if self.first:
+            parts.append("limit rate 1/day burst 1 packets")
         return " ".join(parts)
 
     @property
@@ -93,6 +98,8 @@ class Match:
         if self.mask:
             flags = ",".join(_names(self.tcp_flags)) or "NONE"
             parts += ["--tcp-flags", ",".join(_names(self.mask)).upper(), flags.upper()]
+        if self.first:
+            parts += ["-m", "limit", "--limit", "1/day", "--limit-burst", "1"]
         return tuple(parts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Generator
+from signal import SIGUSR1
 from typing import Literal
 
 from netlab.analysis import counters, ss
@@ -29,6 +30,7 @@ __all__ = [
     "keep",
     "needs",
     "ping",
+    "proceed",
     "see",
     "wired",
 ]
@@ -134,3 +136,18 @@ def counter(stage: Stage, node: str, name: str) -> int:
     """Return what a counter of a node says now; 0 where the kernel has none of that name."""
     done = stage.node(node).run(["cat", *counters.FILES], check=False)
     return counters.parse(done.stdout).get(name, 0)
+
+
+def proceed(stage: Stage, program: Running, before: str, *, go: bool = True) -> None:
+    """Wait until a program started with --step stands before a step, and let it take that step.
+
+    With `go` false it is left standing there.
+    """
+    words = f'waiting before="{before}"'
+    stage.until(
+        lambda: words in program.stdout or not program.alive,
+        timeout=30,
+        what=f"{program.name} on {program.node} to come to '{before}'",
+    )
+    if go:
+        program.signal(SIGUSR1)
