@@ -82,6 +82,24 @@ class _Wire:
     spec: LinkSpec
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """The addresses of a network, and what it belongs to."""
+
+    version: int
+    first: int
+    last: int
+    group: int
+    what: str
+    network: Network
+    mark: Mark
+
+    @staticmethod
+    def of(network: Network, group: int, what: str, mark: Mark) -> _Block:
+        first, last = int(network.network_address), int(network.broadcast_address)
+        return _Block(network.version, first, last, group, what, network, mark)
+
+
 @dataclass(slots=True)
 class _Segment:
     """A broadcast domain: the ports of hosts and routers that hear each other."""
@@ -458,11 +476,11 @@ class _Completion:
         users: dict[Address, Mark] = {}
         clashes: set[frozenset[int]] = set()
         owner: dict[Address, int] = {}
-        blocks: list[tuple[int, int, int, int, Network, Mark]] = []
+        blocks: list[_Block] = []
 
         def check(address: AddressWithPrefix, mark: Mark, group: int) -> None:
             ip = address.ip
-            if wrong := _bad_address(address):
+            if wrong := bad_address(address):
                 self.problems.add(mark, f"address {address} {wrong}")
                 return
             if ip.is_link_local:
@@ -488,32 +506,33 @@ class _Completion:
                             f"address {address} needs an mtu of at least {MIN_MTU_IPV6}, "
                             f"this interface has {port.mtu}",
                         )
-            blocks += [_block(network, group, mark) for network, mark in networks.items()]
+            what = f"link {quoted(segment.name)}"
+            blocks += [_Block.of(n, group, what, mark) for n, mark in networks.items()]
             self._warn_of_strangers(segment)
         for group, node in enumerate(self.nodes.values(), start=len(segments)):
             for address in node.loopbacks:
                 check(address, node.mark, group)
-                blocks.append(_block(address.network, group, node.mark))
+                what = f"the loopback of {quoted(node.name)}"
+                blocks.append(_Block.of(address.network, group, what, node.mark))
 
-        blocks.sort(key=lambda block: block[:4])
-        widest: tuple[int, int, int, int, Network, Mark] | None = None
+        blocks.sort(key=lambda block: (block.version, block.first, -block.last, block.group))
+        widest: _Block | None = None
         for block in blocks:
-            version, first, _, group, network, mark = block
-            if widest and widest[0] == version and first <= -widest[2]:
-                pair = frozenset((group, widest[3]))
+            if widest and widest.version == block.version and block.first <= widest.last:
+                pair = frozenset((block.group, widest.group))
                 if len(pair) == 2 and pair not in clashes:
                     clashes.add(pair)
-                    self._report_overlap((network, mark), (widest[4], widest[5]))
-            if not widest or widest[0] != version or block[2] < widest[2]:
+                    self._report_overlap(block, widest)
+            if not widest or widest.version != block.version or block.last > widest.last:
                 widest = block
 
-    def _report_overlap(self, one: tuple[Network, Mark], other: tuple[Network, Mark]) -> None:
-        """Report the later of two networks that overlap on different links."""
-        (early, first), (late, mark) = sorted(
-            (one, other), key=lambda item: (item[1].line, item[1].column)
-        )
+    def _report_overlap(self, one: _Block, other: _Block) -> None:
+        """Report two networks of different links that overlap, where the later one is written."""
+        first, second = sorted((one, other), key=lambda b: (b.mark.line, b.mark.column))
         self.problems.add(
-            mark, f"network {late} overlaps {early}, which is another link's (line {first.line})"
+            second.mark,
+            f"network {second.network} of {second.what} overlaps {first.network} of {first.what} "
+            f"(line {first.mark.line})",
         )
 
     def _warn_of_strangers(self, segment: _Segment) -> None:
@@ -691,13 +710,8 @@ class _Completion:
         )
 
 
-def _block(network: Network, group: int, mark: Mark) -> tuple[int, int, int, int, Network, Mark]:
-    """Return a network as something to sort: family, first address, minus the last, its group."""
-    first, last = int(network.network_address), int(network.broadcast_address)
-    return network.version, first, -last, group, network, mark
-
-
-def _bad_address(address: AddressWithPrefix) -> str:
+def bad_address(address: AddressWithPrefix) -> str:
+    """Return why an interface cannot have an address, or nothing."""
     ip, network = address.ip, address.network
     if ip.is_unspecified or ip.is_multicast:
         return "cannot be the address of an interface"

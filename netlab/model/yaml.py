@@ -31,7 +31,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
-    TypeAdapter,
     ValidationError,
     WithJsonSchema,
     model_validator,
@@ -39,7 +38,7 @@ from pydantic import (
 
 from netlab.errors import UsageError
 from netlab.model.addressing import POOL_IPV4, POOL_IPV6, Pools
-from netlab.model.complete import MAX_MTU, MIN_MTU, complete
+from netlab.model.complete import MAX_MTU, MIN_MTU, bad_address, complete
 from netlab.model.names import MAX_INTERFACE, MAX_LINK, MAX_NAME, bad_name, bad_sysctl
 from netlab.model.problems import Problems, loops, quoted
 from netlab.model.reader import MAX_BYTES, Places, read
@@ -115,6 +114,8 @@ def _interface(text: object) -> IPv4Interface | IPv6Interface:
         raise ValueError(f"{quoted(text)} needs a prefix length, such as '{text}{example}'")
     if isinstance(address, IPv6Interface) and address.scope_id:
         raise ValueError(f"{quoted(text)} has a zone; an address in a file has none")
+    if wrong := bad_address(address):
+        raise ValueError(f"{quoted(text)} {wrong}")
     return address
 
 
@@ -141,7 +142,16 @@ def _destination(text: object) -> IPv4Network | IPv6Network:
 def _several(one: Callable[[object], Any]) -> Callable[[object], tuple[Any, ...]]:
     def check(value: object) -> tuple[Any, ...]:
         items = cast("list[object]", value) if isinstance(value, list) else [value]
-        return tuple(one(item) for item in items)
+        good: list[Any] = []
+        bad: list[str] = []
+        for item in items:
+            try:
+                good.append(one(item))
+            except ValueError as error:
+                bad.append(str(error))
+        if bad:
+            raise ValueError("; ".join(bad[:10]))
+        return tuple(good)
 
     return check
 
@@ -227,7 +237,10 @@ Size = Annotated[
 
 def _command(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
-        words = shlex.split(value)
+        try:
+            words = shlex.split(value)
+        except ValueError:
+            raise ValueError(f"in {quoted(value)} a quote is not closed") from None
     elif isinstance(value, list):
         words = [str(word) for word in cast("list[object]", value) if isinstance(word, str | int)]
         if len(words) != len(cast("list[object]", value)):
@@ -314,7 +327,7 @@ class End(_Model):
 
 
 _END: dict[str, Any] = {
-    "anyOf": [{"type": "string"}, {"$ref": "#/$defs/End"}],
+    "anyOf": [{"type": "string"}, {"defined": "End"}],
     "examples": ["h1", "h1:eth0"],
 }
 
@@ -322,7 +335,7 @@ _END: dict[str, Any] = {
 def _link_schema(schema: dict[str, Any]) -> None:
     schema["patternProperties"] = {
         r"^[A-Za-z0-9_.-]+ *-> *[A-Za-z0-9_.-]+$": {
-            "$ref": "#/$defs/Shaping",
+            "defined": "Shaping",
             "description": "Settings of one direction, over those of the link.",
         }
     }
@@ -334,7 +347,7 @@ class LinkSettings(LinkDefaults):
     model_config = ConfigDict(json_schema_extra=_link_schema)
 
     ends: Annotated[
-        str | list[Any],
+        Any,
         WithJsonSchema(
             {"anyOf": [{"type": "string"}, {"type": "array", "items": _END, "minItems": 2}]}
         ),
@@ -479,19 +492,30 @@ class Document(_Model):
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of topology files, made from the models that check them."""
-    schema = TypeAdapter(Document).json_schema(by_alias=True, ref_template="#/$defs/{model}")
+    template = "#/$defs/{model}"
+    schema = Document.model_json_schema(by_alias=True, ref_template=template)
     definitions = cast("dict[str, Any]", schema.pop("$defs"))
-    definitions |= TypeAdapter(End).json_schema(ref_template="#/$defs/{model}").pop("$defs", {})
-    for model in (End, Shaping):
-        definition = model.model_json_schema(ref_template="#/$defs/{model}")
-        definition.pop("$defs", None)
-        definitions.setdefault(model.__name__, definition)
-    return {
+    for model in (End, Shaping):  # which stand behind a `defined` only
+        definitions[model.__name__] = model.model_json_schema(ref_template=template)
+    whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "netlab topology",
         **{key: value for key, value in schema.items() if key != "title"},
         "$defs": dict(sorted(definitions.items())),
     }
+    return cast("dict[str, Any]", _refer(whole))
+
+
+def _refer(schema: Any) -> Any:
+    """Replace `defined`, which pydantic would take for a mistake of its own, by `$ref`."""
+    if isinstance(schema, list):
+        return [_refer(part) for part in cast("list[Any]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _refer(value) for key, value in cast("dict[str, Any]", schema).items()}
+    if isinstance(name := found.pop("defined", None), str):
+        found["$ref"] = f"#/$defs/{name}"
+    return found
 
 
 # -- loading -----------------------------------------------------------------------------------
@@ -583,6 +607,27 @@ _EXPECTED = {
     "model_type": "a mapping",
 }
 
+# What other tools call it: the key is theirs, the value ours.
+ELSEWHERE = {
+    "bandwidth": "rate",
+    "bw": "rate",
+    "endpoints": "ends",
+    "hosts": "nodes",
+    "interfaces": "ends",
+    "ip": "address",
+    "ipv4": "address",
+    "ipv6": "address",
+    "kind": "role",
+    "latency": "delay",
+    "max_queue_size": "limit",
+    "packet_loss": "loss",
+    "queue_size": "limit",
+    "subnet": "prefix",
+    "sysctl": "sysctls",
+    "topology": "nodes",
+    "type": "role",
+}
+
 Data = dict[str, Any]
 
 
@@ -592,6 +637,10 @@ def _as_mapping(value: object) -> Data | None:
 
 def _as_list(value: object) -> list[object] | None:
     return cast("list[object]", value) if isinstance(value, list) else None
+
+
+# Words that YAML 1.1 took for booleans; the kernel wants numbers.
+_SWITCHES = {"yes": 1, "on": 1, "no": 0, "off": 0, "Yes": 1, "On": 1, "No": 0, "Off": 0}
 
 
 class _Reading:
@@ -635,7 +684,12 @@ class _Reading:
     # -- helpers
 
     def _unknown(self, mark: Mark, key: str, where: str, known: Sequence[str]) -> None:
-        hint = self.problems.hint(key, known)
+        if key == "<<":
+            hint = "; merge keys are not allowed, use 'groups' or 'defaults'"
+        elif ELSEWHERE.get(key) in known:
+            hint = f"; did you mean '{ELSEWHERE[key]}'?"
+        else:
+            hint = self.problems.hint(key, known)
         if not hint:
             hint = f"; known are {', '.join(known)}"
         self.problems.add(mark, f"unknown key {quoted(key)}{where}{hint}")
@@ -777,6 +831,9 @@ class _Reading:
                 )
                 continue
             text = str(value)
+            if text in _SWITCHES:
+                self.problems.add(mark, f"sysctl '{name}' is '{text}'; write {_SWITCHES[text]}")
+                continue
             if not text or not text.isprintable() or len(text) > 1000:
                 self.problems.add(mark, f"sysctl '{name}' cannot be {quoted(text)}")
                 continue
@@ -1013,15 +1070,8 @@ class _Reading:
             rest = {key: part for key, part in value.items() if key not in arrows}
             self.places.entries(rest).update(self.places.entries(value))
         model: LinkSettings | None = self._check(LinkSettings, rest, mark, what)
-        if model is None:
-            return None
-        at = self.places.value(value, "ends")
-        ends = (
-            self._short_ends(model.ends, at)
-            if isinstance(model.ends, str)
-            else self._ends(value["ends"])
-        )
-        if ends is None:
+        ends = self._any_ends(value, what)
+        if model is None or ends is None:
             return None
         defaults: LinkDefaults = self.link_defaults
         mtu = defaults.mtu if model.mtu is None else model.mtu
@@ -1037,6 +1087,19 @@ class _Reading:
             bool(offloads),
             mark,
         )
+
+    def _any_ends(self, link: Data, what: str) -> tuple[EndSpec, ...] | None:
+        given: object = link.get("ends")
+        at = self.places.value(link, "ends")
+        items = _as_list(given)
+        if isinstance(given, str):
+            return self._short_ends(given, at)
+        if items is not None:
+            return self._ends(items)
+        if "ends" in link:  # if it is missing, the model has said so
+            message = f"'ends' of {what} must be 'a-b' or a list, not {_describe(given)}"
+            self.problems.add(at, message)
+        return None
 
     def _short_ends(self, text: str, mark: Mark) -> tuple[EndSpec, ...] | None:
         """Split 'a-b' at the dash that leaves two known nodes."""

@@ -40,6 +40,7 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"delay": 9 * ms, "jitter": 1 * ms, "reorder": 0.1}, "contradict each other"),
     ({"loss_correlation": 0.5}, "loss_correlation needs loss"),
     ({"loss": 0.1, "loss_model": GilbertElliott(0.1, 0.5)}, "two answers"),
+    ({"loss": 1.0, "loss_correlation": 0.5}, "nothing to correlate"),
     ({"ecn": True}, "there is no loss; for a queue that marks"),
     ({"queue": Codel()}, "the queue codel needs a rate"),
     ({"rate": 1 * mbit, "queue": Codel(), "limit": 5}, "limit is short for a pfifo"),

@@ -1,0 +1,40 @@
+#!/bin/sh
+# two-hosts: 2 nodes, 1 links
+# Run as root; to take it away again:
+#   for n in client server; do ip netns del "$n"; done
+set -e
+
+# Nodes: a network namespace each, loopback up
+ip netns add client
+ip -n client link set lo up
+ip netns add server
+ip -n server link set lo up
+
+# Kernel settings
+ip netns exec client sysctl -qw net.ipv6.conf.all.accept_dad=0
+ip netns exec client sysctl -qw net.ipv6.conf.default.accept_dad=0
+ip netns exec client sysctl -qw net.ipv6.conf.default.dad_transmits=0
+ip netns exec client sysctl -qw net.ipv6.conf.default.accept_ra=0
+ip netns exec client sysctl -qw net.ipv6.conf.default.router_solicitations=0
+ip netns exec server sysctl -qw net.ipv6.conf.all.accept_dad=0
+ip netns exec server sysctl -qw net.ipv6.conf.default.accept_dad=0
+ip netns exec server sysctl -qw net.ipv6.conf.default.dad_transmits=0
+ip netns exec server sysctl -qw net.ipv6.conf.default.accept_ra=0
+ip netns exec server sysctl -qw net.ipv6.conf.default.router_solicitations=0
+
+# Links: veth pairs, both ends born in their nodes
+ip link add name eth0 address 02:90:18:f9:e6:31 mtu 1500 netns client type veth peer name eth0 address 02:fd:09:48:70:20 mtu 1500 netns server
+
+# Offloads off: a captured packet is a packet on the wire
+ip netns exec client ethtool -K eth0 tso off gso off gro off tx off rx off
+ip netns exec server ethtool -K eth0 tso off gso off gro off tx off rx off
+
+# Addresses
+ip -n client address add 10.204.149.1/24 dev eth0
+ip -n client address add fd6e:6574:6c61:cc95::1/64 dev eth0 nodad
+ip -n server address add 10.204.149.2/24 dev eth0
+ip -n server address add fd6e:6574:6c61:cc95::2/64 dev eth0 nodad
+
+# Interfaces up
+ip -n client link set eth0 up
+ip -n server link set eth0 up
