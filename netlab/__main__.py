@@ -1,5 +1,17 @@
 """`python -m netlab`, which works whatever else is called netlab on this machine."""
 
-from netlab.cli import main
+import sys
+from typing import NoReturn
 
-main()
+
+def main() -> NoReturn:
+    """Run the command line; Ctrl-C while it is still being imported is no traceback either."""
+    try:
+        from netlab.cli import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -431,9 +431,12 @@ def spawn(argv: list[str], env: dict[str, str], fds: list[int], *, terminal: boo
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
                 raise
-            if refusal is None or error.errno == errno.EACCES:
+            # A folder of PATH that we may not look into has not refused the program.
+            if refusal is None or (error.errno == errno.EACCES and os.path.exists(path)):
                 refusal = error
     assert refusal is not None
+    if "/" not in argv[0] and not os.path.exists(str(refusal.filename)):
+        refusal.errno = errno.ENOENT
     raise refusal
 
 
@@ -1023,17 +1026,21 @@ def new_user_namespace() -> None:
     if helper == 0:
         status = 1
         try:
+            os.close(write)  # so that our end of file comes if the parent fails
             if os.read(read, 1):
                 write_maps(f"/proc/{parent}", *maps, "allow")
                 status = 0
         finally:
             os._exit(status)
-    unshare("user", CLONE_NEWUSER)
-    os.write(write, b"x")
-    if os.waitpid(helper, 0)[1]:
+    try:
+        unshare("user", CLONE_NEWUSER)
+        os.write(write, b"x")
+    finally:
+        os.close(read)
+        os.close(write)
+        _, failed = os.waitpid(helper, 0)
+    if failed:
         raise RefusedError("namespace", what="user map", errno=errno.EPERM)
-    os.close(read)
-    os.close(write)
 
 
 def new_world(options: Json) -> None:

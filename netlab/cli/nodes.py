@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any
@@ -75,13 +76,14 @@ def exec_(
         raise _OwnUsageError(f"options such as {command[0]} go before NODE")
     if not command:
         raise _OwnUsageError("no command to run; write it after NODE")
-    lab, connection = connect(lab_name)
-    execute.check_node(lab, node)
+    execute.fill_standard_streams()
+    lab, connection = connect(lab_name, node)
     wanted = execute.Command(node, command, dict(os.environ))
     if detach:
         from netlab.engine.background import start
 
-        return start(lab, connection, wanted, name)
+        with contextlib.closing(connection):
+            return start(lab, connection, wanted, name)
     return execute.execute(connection, wanted, terminal=tty)
 
 
@@ -93,8 +95,8 @@ def shell(lab_name: str | None, node: str) -> int:
     from netlab.engine import execute
     from netlab.engine.reach import connect
 
-    lab, connection = connect(lab_name)
-    execute.check_node(lab, node)
+    execute.fill_standard_streams()
+    _, connection = connect(lab_name, node)
     program = os.environ.get("SHELL") or "/bin/sh"
     if not os.access(program, os.X_OK):
         program = "/bin/sh"
@@ -109,10 +111,11 @@ def shell(lab_name: str | None, node: str) -> int:
 @click.argument("node", required=False)
 def logs(lab_name: str | None, follow: bool, node: str | None) -> None:
     """Show what the background processes of a lab printed, each line with its origin."""
-    from netlab.engine import background, execute, state
+    from netlab.engine import background, state
+    from netlab.engine.reach import check_node
 
     lab = state.find(lab_name)
     if node is not None:
-        execute.check_node(lab, node)
+        check_node(lab, node)
     for line in background.lines(lab, node, follow=follow):
         click.echo(line)

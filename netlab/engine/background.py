@@ -51,7 +51,7 @@ def lines(lab: Lab, node: str | None, *, follow: bool) -> Iterator[str]:
     """
     read: dict[Path, int] = {}
     while True:
-        alive = follow and is_alive(lab.path)
+        alive = follow and is_alive(lab.folder)
         pattern = f"{node}/*.log" if node is not None else "*/*.log"
         for path in sorted((lab.path / "logs").glob(pattern)):
             program, stream, _ = path.name.rsplit(".", 2)

@@ -39,6 +39,7 @@ class Channel:
         self._tags = 0
         self.on_step: Callable[[int], None] | None = None
         self.hello: Json = {}
+        self._failure: Json | None = None
 
     def fileno(self) -> int:
         """The descriptor, for select and poll."""
@@ -82,6 +83,8 @@ class Channel:
         """Wait for the answer to a request."""
         end = None if timeout is None else time.monotonic() + timeout
         while number not in self._answers:
+            if self._failure is not None:
+                return self._failure
             if not self.pump(None if end is None else end - time.monotonic()):
                 raise EngineError(f"the supervisor did not answer within {timeout} s")
         return self._answers.pop(number)
@@ -152,11 +155,8 @@ class Channel:
                 self.sock.sendall(b"g")
             elif kind == "hello":
                 self.hello = message
-                self._events.setdefault("start", []).append(message)
             elif kind == "failed":
-                self._events.setdefault("start", []).append(message)
-                for number in range(1, self._number + 1):
-                    self._answers.setdefault(number, {"error": message["error"]})
+                self._failure = {"error": message["error"]}
             else:
                 self._events.setdefault(message["tag"], []).append(message)
 

@@ -20,12 +20,10 @@ import termios
 import tty
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from netlab.engine.channel import Channel
-from netlab.engine.state import Lab
-from netlab.errors import EngineError, UsageError
+from netlab.errors import EngineError
 
 Json = dict[str, Any]
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -42,24 +40,12 @@ class Command:
     env: Mapping[str, str]
 
 
-def check_node(lab: Lab, node: str) -> None:
-    """UsageError, with the nearest name, when a lab has no such node."""
-    if node in lab.nodes:
-        return
-    visible = [name for name, found in lab.nodes.items() if not found["hidden"]]
-    close = get_close_matches(node, visible, n=1)
-    known = ", ".join(visible[:10]) + (", ..." if len(visible) > 10 else "")
-    hint = f"did you mean {close[0]!r}?" if close else f"it has {known}"
-    raise UsageError(f"lab {lab.id!r} has no node {node!r}", hint=hint)
-
-
 def execute(connection: Channel, command: Command, *, terminal: bool) -> int:
     """Run a command with our standard streams and return the status a shell would see."""
-    with _caught() as wake:
+    with contextlib.closing(connection), _caught() as wake:
         if terminal:
             return _with_terminal(connection, command, wake)
-        fds = [_usable(number) for number in range(3)]
-        refused = start(connection, command, fds)
+        refused = start(connection, command, (0, 1, 2))
         return refused or _follow(connection, wake)
 
 
@@ -101,13 +87,11 @@ def start(
     raise EngineError(f"cannot run a command in node {command.node!r}: {what}: {reason}")
 
 
-def _usable(number: int) -> int:
-    """A standard descriptor, or /dev/null in place of one that is closed."""
-    try:
-        os.fstat(number)
-    except OSError:
-        return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    return number
+def fill_standard_streams() -> None:
+    """Put /dev/null where a standard stream is closed, lest another file takes its place."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 @contextlib.contextmanager
@@ -173,7 +157,7 @@ def _raw(fd: int) -> Generator[None]:
         yield
         return
     before = termios.tcgetattr(fd)
-    tty.setraw(fd)
+    tty.setraw(fd, termios.TCSADRAIN)  # what was typed ahead is not lost
     try:
         yield
     finally:

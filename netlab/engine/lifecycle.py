@@ -9,7 +9,6 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from netlab.engine import channel, state
@@ -44,7 +43,7 @@ def up(
 
     lab = name or topology.name
     root = state.make_root()
-    held = _claim(root / lab)
+    held = _claim(f"{root}/{lab}")
     if isinstance(held, Lab):
         if held.state.get("digest") == digest(topology):
             return held, False
@@ -65,13 +64,13 @@ def up(
         started.agent.ended(5.0)
         held.release()
         stack.pop_all()
-    found = state.read(held.path)
+    found = state.read(held.folder)
     if found is None:
         raise EngineError(f"the lab {lab!r} ended as soon as it was up")
-    return Lab(held.path, found), True
+    return Lab(held.folder, found), True
 
 
-def _claim(path: Path, patience: float = 30.0) -> state.Claim | Lab:
+def _claim(path: str, patience: float = 30.0) -> state.Claim | Lab:
     """Claim a lab's directory, or return the lab that runs; waits for one that is being built."""
     end = time.monotonic() + patience
     while True:
@@ -82,22 +81,23 @@ def _claim(path: Path, patience: float = 30.0) -> state.Claim | Lab:
         if found is not None and found["phase"] == "up":
             return Lab(path, found)
         if time.monotonic() > end:
-            raise EngineError(f"another command has been building {path.name!r} for {patience} s")
+            raise EngineError(f"another command has been building {path!r} for {patience} s")
         time.sleep(0.02)
 
 
-def down(lab: Lab, timeout: float = 10.0) -> None:
+def down(lab: Lab, timeout: float = 5.0) -> None:
     """End a lab and wait until nothing of it is left."""
     pidfd = open_process(lab)
     try:
         with contextlib.suppress(OSError, ChannelClosedError):
-            connection = channel.connect(lab.path)
+            connection = channel.connect(lab.folder)
             try:
                 connection.send({"do": "stop"})
-                connection.pump(timeout)
+                if pidfd is not None:
+                    _ended(pidfd, timeout)
             finally:
                 connection.close()
-        if pidfd is not None and not _ended(pidfd, timeout):
+        if pidfd is not None and not _ended(pidfd, 0):
             # It does not answer, stopped perhaps: its death takes everything with it.
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -106,11 +106,11 @@ def down(lab: Lab, timeout: float = 10.0) -> None:
         if pidfd is not None:
             os.close(pidfd)
     end = time.monotonic() + timeout
-    while state.is_alive(lab.path):
+    while state.is_alive(lab.folder):
         if time.monotonic() > end:
             raise EngineError(f"the lab {lab.id!r} does not end; its process is {lab.pid}")
         time.sleep(0.001)
-    state.sweep(lab.path)
+    state.sweep(lab.folder)
 
 
 def open_process(lab: Lab) -> int | None:

@@ -201,4 +201,4 @@ def version_of(node: RunningNode, argv: tuple[str, ...]) -> str | None:
 
 def state_root() -> str:
     """Where labs of this user are written down."""
-    return str(state.roots()[0])
+    return state.roots()[0]

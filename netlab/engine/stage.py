@@ -159,9 +159,9 @@ def make_claim(lab: str, *, foreground: bool) -> state.Claim | None:
     """Claim the directory of a lab; a foreground one gets a number, so that it never collides."""
     root = state.make_root()
     if not foreground:
-        return state.claim(root / lab)
+        return state.claim(f"{root}/{lab}")
     for number in range(1, 10_000):
-        held = state.claim(root / f"{lab}~{number}")
+        held = state.claim(f"{root}/{lab}~{number}")
         if held is not None:
             return held
     raise EngineError(f"ten thousand labs called {lab!r} run already")

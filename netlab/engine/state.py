@@ -12,74 +12,79 @@ whatever the other files say; the next command that meets such a directory remov
 one of an open file description (fcntl(2), F_OFD_SETLK): it passes to the supervisor with the
 descriptor, and looking whether it is held does not take it.
 
-`netlab exec` imports this module, so it must stay light.
+`netlab exec` imports this module, so it is light: paths are text in here, and what is rare is
+imported where it is used.
 """
 
+# Pathlib alone takes longer to import than all the rest.
+# ruff: noqa: PTH100, PTH102, PTH108, PTH112, PTH116, PTH119, PTH123, PTH208
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
-import shutil
 import stat
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netlab.errors import EngineError, UsageError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 Json = dict[str, Any]
+AnyPath = str | os.PathLike[str]
+OWN_DIRECTORY = "set XDG_RUNTIME_DIR to a directory of your own"
 
 
-def roots() -> tuple[Path, ...]:
+def roots() -> tuple[str, ...]:
     """Directories that may hold this user's labs; new ones go to the first."""
     chosen = os.environ.get("NETLAB_STATE_DIR")
     if chosen:
-        return (Path(os.path.abspath(chosen)),)  # noqa: PTH100
+        return (os.path.abspath(chosen),)
     uid = os.geteuid()
     if uid == 0:
-        return (Path("/run/netlab"),)
-    fallback = Path(f"/tmp/netlab-{uid}")
+        return ("/run/netlab",)
+    fallback = f"/tmp/netlab-{uid}"
     given = os.environ.get("XDG_RUNTIME_DIR")
     if given and given.startswith("/"):
         with contextlib.suppress(OSError):
-            if os.stat(given).st_uid == uid:  # noqa: PTH116 - pathlib costs time here
-                return Path(given, "netlab"), fallback
+            if os.stat(given).st_uid == uid:
+                return f"{given}/netlab", fallback
     return (fallback,)
 
 
-def make_root() -> Path:
+def make_root() -> str:
     """Make the first root if it is not there; refuse one that others could write to."""
     root = roots()[0]
-    with contextlib.suppress(FileExistsError):
-        try:
-            root.mkdir(mode=0o700)
-        except OSError as error:
-            if error.errno == errno.EEXIST:
-                raise
-            raise EngineError(
-                f"cannot make {root} for the state of labs: {error.strerror}",
-                hint="set XDG_RUNTIME_DIR to a directory of your own",
-            ) from error
-    found = root.lstat()
+    try:
+        os.mkdir(root, 0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        reason = f"cannot make {root} for the state of labs: {error.strerror}"
+        raise EngineError(reason, hint=OWN_DIRECTORY) from error
+    found = os.lstat(root)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise EngineError(
-            f"{root} is not a directory that only you can write to",
-            hint="set XDG_RUNTIME_DIR to a directory of your own",
-        )
+        reason = f"{root} is not a directory that only you can write to"
+        raise EngineError(reason, hint=OWN_DIRECTORY)
     return root
 
 
-@dataclass(slots=True)
 class Claim:
     """A lab's directory whose lock we hold; hand `fd` to the supervisor, or let go."""
 
-    path: Path
-    fd: int
+    def __init__(self, folder: str, fd: int) -> None:
+        self.folder, self.fd = folder, fd
+
+    @property
+    def path(self) -> Path:
+        """The directory."""
+        from pathlib import Path
+
+        return Path(self.folder)
 
     def release(self) -> None:
         """Give the lock back (a supervisor that inherited it keeps it)."""
@@ -89,19 +94,27 @@ class Claim:
 
     def remove(self) -> None:
         """Remove the directory while the lock is held, then let go."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove(self.folder)
         self.release()
 
 
-def claim(path: Path) -> Claim | None:
+def _remove(path: str) -> None:
+    from shutil import rmtree
+
+    rmtree(path, ignore_errors=True)
+
+
+def claim(path: AnyPath) -> Claim | None:
     """Take the lock of a lab's directory, made if needed; None when the lab is alive.
 
     What a dead lab left in the directory is removed.
     """
+    folder = os.fspath(path)
     while True:
-        path.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
         try:
-            fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(f"{folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             continue  # removed between the two calls
         try:
@@ -109,13 +122,14 @@ def claim(path: Path) -> Claim | None:
         except (BlockingIOError, PermissionError):
             os.close(fd)
             return None
-        if _same_file(fd, path / "lock"):
+        if _same_file(fd, f"{folder}/lock"):
             break
         os.close(fd)  # somebody swept the directory and it was made anew
-    for entry in path.iterdir():
-        if entry.name != "lock":
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
-    return Claim(path, fd)
+    for name in os.listdir(folder):
+        entry = f"{folder}/{name}"
+        if name != "lock":
+            _remove(entry) if os.path.isdir(entry) else os.unlink(entry)
+    return Claim(folder, fd)
 
 
 def _whole_file(kind: int) -> bytes:
@@ -123,18 +137,18 @@ def _whole_file(kind: int) -> bytes:
     return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
 
 
-def _same_file(fd: int, path: Path) -> bool:
+def _same_file(fd: int, path: str) -> bool:
     try:
-        here, there = os.fstat(fd), path.stat()
+        here, there = os.fstat(fd), os.stat(path)
     except FileNotFoundError:
         return False
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
-def is_alive(path: Path) -> bool:
+def is_alive(path: AnyPath) -> bool:
     """Tell whether somebody holds the lock of a lab's directory."""
     try:
-        fd = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(f"{os.fspath(path)}/lock", os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -144,17 +158,23 @@ def is_alive(path: Path) -> bool:
     return struct.unpack_from("h", answer)[0] != fcntl.F_UNLCK
 
 
-@dataclass(frozen=True, slots=True)
-class Lab:
+class Lab(NamedTuple):
     """A lab that runs, as its directory tells."""
 
-    path: Path
+    folder: str
     state: Json
+
+    @property
+    def path(self) -> Path:
+        """The directory."""
+        from pathlib import Path
+
+        return Path(self.folder)
 
     @property
     def id(self) -> str:
         """The name that commands take: the lab's own, with a number for a foreground one."""
-        return self.path.name
+        return os.path.basename(self.folder)
 
     @property
     def pid(self) -> int:
@@ -167,25 +187,25 @@ class Lab:
         return self.state.get("nodes", {})
 
 
-def read(path: Path) -> Json | None:
+def read(path: AnyPath) -> Json | None:
     """Return the state of a lab's directory, or None when it has none yet."""
     try:
-        with open(path / "state.json") as file:  # noqa: PTH123
+        with open(f"{os.fspath(path)}/state.json") as file:
             return json.load(file)
     except (OSError, ValueError):
         return None
 
 
-def directories() -> Iterator[Path]:
+def directories() -> Iterator[str]:
     """Every lab directory of this user, dead or alive."""
     for root in roots():
         try:
-            if root.lstat().st_uid != os.geteuid():
+            if os.lstat(root).st_uid != os.geteuid():
                 continue
-            names = sorted(os.listdir(root))  # noqa: PTH208
+            names = sorted(os.listdir(root))
         except OSError:
             continue
-        yield from (root / name for name in names)
+        yield from (f"{root}/{name}" for name in names)
 
 
 def labs() -> list[Lab]:
@@ -201,9 +221,9 @@ def labs() -> list[Lab]:
     return found
 
 
-def sweep(path: Path) -> bool:
+def sweep(path: AnyPath) -> bool:
     """Remove the directory of a dead lab; False when it is alive."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return False
     held = claim(path)
     if held is None:

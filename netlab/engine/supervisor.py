@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from netlab.engine.channel import Channel, ChannelClosedError
+from netlab.engine.channel import Channel
 from netlab.engine.lower import Indexes, lower
 from netlab.engine.state import Claim
 from netlab.errors import CapabilityError, EngineError, OperationError
@@ -69,12 +69,14 @@ class Supervisor:
         checked(self.channel.answer(number))
         checked(self.channel.answer(committed))
 
-    def end(self, timeout: float = 10.0) -> None:
+    def end(self, timeout: float = 5.0) -> None:
         """End the lab, wait until the kernel has killed all of it, and remove its directory."""
-        with contextlib.suppress(ChannelClosedError):
+        with contextlib.suppress(EngineError):  # gone already, or it does not answer
             self.channel.request({"do": "stop"}, timeout=timeout)
         self.channel.close()
-        self.agent.ended(timeout)
+        if self.agent.ended(timeout) is None:
+            self.agent.kill()
+            self.agent.ended(timeout)
         self.claim.remove()
 
 

@@ -33,6 +33,10 @@ class Agent(Protocol):
         """Wait for the first process of the agent; None while it runs."""
         ...
 
+    def kill(self) -> None:
+        """End the first process of the agent at once."""
+        ...
+
 
 class Machine(Protocol):
     """A place where commands run; it has not heard of nodes."""
@@ -77,6 +81,10 @@ class LocalAgent:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             return None
+
+    def kill(self) -> None:
+        """SIGKILL for the child."""
+        self.process.kill()
 
 
 class Local:

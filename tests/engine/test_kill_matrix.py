@@ -69,7 +69,7 @@ def controller_paused_after(
         found = state.read(directory)
         assert found is not None
         assert found["phase"] == "building"
-        yield pid, footprint(found["pid"], directory)
+        yield pid, footprint(found["pid"], Path(directory))
     finally:
         os.close(read)
         with contextlib.suppress(ProcessLookupError):
