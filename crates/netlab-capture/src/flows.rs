@@ -138,8 +138,9 @@ impl Default for Dir {
 
 const _: () = assert!(size_of::<Flow>() == 320 && size_of::<Dir>() == 128);
 
-/// What is written once, or seldom: identity, handshake, close.
+/// What is written once, or seldom: identity, handshake, close. Two cache lines.
 #[derive(Clone, Debug, Default)]
+#[repr(align(64))]
 pub struct Story {
     /// Frame that created the flow.
     pub first_frame: u64,
@@ -153,20 +154,23 @@ pub struct Story {
     pub initial_rtt: i64,
     /// SYN to SYN+ACK, SYN+ACK to ACK; `i64::MIN` = unknown.
     pub handshake_rtt: [i64; 2],
-    /// Events in order of first appearance (Zeek's letters, lower case from the responder).
-    pub history: [u8; 16],
-    /// Stream number; assigned at the end, or at once when asked for.
-    pub stream: u32,
-    /// Interface of the first packet.
-    pub interface: u16,
+    /// Events in order of first appearance, newest in the lowest four bits: 8, then the number of the
+    /// letter; see [`Story::note`].
+    history: u64,
+    /// Events so far, at most 16.
+    events: u8,
     /// Position in its frame of the header that created the flow.
     pub layer: u8,
-    /// The first packet was a SYN on ports used before.
-    pub reused: bool,
-    /// Packets with an initial number other than stored.
-    pub reused_ports: u16,
+    /// Interface of the first packet.
+    pub interface: u16,
+    /// Stream number; assigned at the end, or at once when asked for.
+    pub stream: u32,
     /// VLAN and tunnel of the first packet.
     pub origin: Origin,
+    /// Packets with an initial number other than stored.
+    pub reused_ports: u16,
+    /// Window scales sent, by direction; meaningful where the options have one.
+    pub scales: [u8; 2],
     /// Per direction.
     pub dirs: [DirStory; 2],
 }
@@ -176,7 +180,7 @@ pub struct Story {
 pub struct DirStory {
     /// Handle of [`crate::tcp::Trouble`]; 0 = nothing happened.
     pub trouble: u32,
-    /// SYN without ACK, SYN+ACK, FIN, RST sent.
+    /// SYN without ACK sent.
     pub syn: u16,
     /// SYN+ACK sent.
     pub synack: u16,
@@ -184,15 +188,13 @@ pub struct DirStory {
     pub fin: u16,
     /// RST sent.
     pub rst: u16,
-    /// Options seen, bits of [`crate::packet::option`].
+    /// Options seen, bits of [`crate::packet::option`]; time stamps are a bit of the state.
     pub options: u16,
     /// MSS option.
     pub mss: u16,
-    /// MPTCP subtypes.
-    pub mptcp: u16,
-    /// Window scale sent; `None` = no option.
-    pub scale: Option<u8>,
 }
+
+const _: () = assert!(size_of::<Story>() == 128);
 
 impl Story {
     pub(crate) fn new(packet: &Packet, chunk: &Chunk) -> Self {
@@ -207,6 +209,22 @@ impl Story {
             origin: origin(packet, chunk),
             ..Self::default()
         }
+    }
+
+    /// Append an event: the number of its letter (0 to 7) and the direction.
+    pub(crate) fn note(&mut self, letter: usize, dir: usize) {
+        if self.events < 16 {
+            self.history = self.history << 4 | (dir as u64) << 3 | letter as u64;
+            self.events += 1;
+        }
+    }
+
+    /// The events in order: number of the letter, direction.
+    pub fn events(&self) -> impl Iterator<Item = (usize, u8)> + '_ {
+        (0..self.events).rev().map(|back| {
+            let event = self.history >> (u32::from(back) * 4) & 15;
+            ((event & 7) as usize, (event >> 3) as u8)
+        })
     }
 }
 
@@ -233,7 +251,7 @@ pub struct Table {
 impl Table {
     /// A table that expects so many flows (a hint; it grows).
     pub fn new(expected: usize) -> Self {
-        let entries = (expected.clamp(512, 1 << 22) * 2).next_power_of_two();
+        let entries = expected.clamp(1024, 1 << 22).next_power_of_two();
         let table = Self {
             index: vec![0; entries],
             shift: 64 - entries.trailing_zeros(),

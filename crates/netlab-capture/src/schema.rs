@@ -258,7 +258,7 @@ const SIDE: &[OfSide] = &[
     ("karn_rtt_mean", F64, "ns", "mean", "tcptrace RTT avg", |f, s| exact(f, s, true, |r| r.sum as f64 / f64::from(r.count))),
     ("karn_ambiguous", U64, "samples", "samples Karn's rule leaves out", "tcptrace ambiguous acks", |f, s| anomaly(f, s, |t| t.karn_ambiguous.into())),
     ("mss", U64, "octets", "maximum segment size announced", "tcp.options.mss_val", |f, s| known((f.seldom(s).options & option::MSS != 0).then_some(f.seldom(s).mss.into()))),
-    ("wscale", U64, "bits", "window scale announced", "tcp.options.wscale.shift", |f, s| known(f.seldom(s).scale.map(u64::from))),
+    ("wscale", U64, "bits", "window scale announced", "tcp.options.wscale.shift", |f, s| known((f.seldom(s).options & option::SCALE != 0).then_some(f.scale(s).into()))),
     ("sack_perm", Bool, "", "SACK permitted announced", "tcp.options.sack_perm", |f, s| has(f, s, option::SACK_PERMITTED)),
     ("timestamps", Bool, "", "time stamps sent", "tcp.options.timestamp", |f, s| tcp(f, Value::Bool(f.dir(s).state & crate::tcp::state::TIMESTAMPS != 0))),
     ("tfo", Bool, "", "Fast Open option seen", "tcp.options.tfo", |f, s| has(f, s, option::FAST_OPEN)),

@@ -297,7 +297,6 @@ impl Shard {
                 }
                 Opening::Reused => {
                     *slot = self.create(chunk, packet, None);
-                    self.table.stories[*slot].reused = true;
                     self.table.stories[*slot].reused_ports = 1;
                     flags = analysis::REUSED_PORTS;
                 }
@@ -432,7 +431,6 @@ impl Shard {
         if packet.flags & (flag::SYN | flag::FIN | flag::RST) != 0 || flow.dirs[dir].packets < 4 {
             prefetch(&self.table.stories, guess as usize, 0);
             prefetch(&self.table.stories, guess as usize, 1);
-            prefetch(&self.table.stories, guess as usize, 2);
         }
         let other = &flow.dirs[1 - dir];
         if other.rtt != 0 {
@@ -453,7 +451,5 @@ pub fn scaled_window(flow: &Flow, packet: &Packet) -> u32 {
 #[cold]
 fn letter(flow: &mut Flow, story: &mut Story, dir: usize, bit: usize) {
     flow.letters |= 1 << (dir * 8 + bit);
-    if let Some(place) = story.history.iter_mut().find(|place| **place == 0) {
-        *place = LETTERS[bit] | (dir as u8) << 7;
-    }
+    story.note(bit, dir);
 }

@@ -125,6 +125,11 @@ impl<'a> FlowRef<'a> {
         &self.story.dirs[self.index(side)]
     }
 
+    /// Window scale option of a side, if it sent one.
+    pub fn scale(self, side: usize) -> u8 {
+        self.story.scales[self.index(side)]
+    }
+
     /// Anomalies of a side, if any.
     pub fn trouble(self, side: usize) -> Option<&'a Trouble> {
         self.shard.tcp.troubles.get((self.seldom(side).trouble as usize).wrapping_sub(1))
@@ -163,13 +168,10 @@ impl<'a> FlowRef<'a> {
     /// The history as text: upper case by the originator.
     pub fn history(self) -> String {
         self.story
-            .history
-            .iter()
-            .take_while(|&&letter| letter != 0)
-            .map(|&letter| {
-                let plain = letter & 0x7f;
-                let by_originator = letter >> 7 == self.flow.originator;
-                char::from(if by_originator { plain } else { plain.to_ascii_lowercase() })
+            .events()
+            .map(|(letter, dir)| {
+                let plain = crate::shard::LETTERS[letter];
+                char::from(if dir == self.flow.originator { plain } else { plain.to_ascii_lowercase() })
             })
             .collect()
     }

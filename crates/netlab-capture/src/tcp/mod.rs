@@ -884,12 +884,11 @@ impl Tcp {
         let own = &mut story.dirs[dir];
         if let Some(extra) = extra {
             own.options |= extra.options;
-            own.mptcp |= extra.mptcp;
             if extra.options & option::MSS != 0 && syn {
                 own.mss = extra.mss;
             }
             if extra.options & option::SCALE != 0 && syn {
-                own.scale = Some(extra.scale);
+                story.scales[dir] = extra.scale;
                 f.scale = extra.scale.min(14) as i8;
             }
             if extra.sack_count > 0 {
