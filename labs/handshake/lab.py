@@ -32,6 +32,7 @@ from netlab.units import ms
 
 PORT = 8080
 FLAGS_OF_A_HANDSHAKE = 0x12  # SYN and ACK
+REPEATS = 9
 PINNED = ("--congestion", "cubic")
 
 lab = Lab(
@@ -98,6 +99,9 @@ def say_hello(
         say_and_close(stage, serving, talking)
     six.stop()
     capture.stop()
+    if rtt:
+        with stage.phase("again"), stage.capture("client:eth0", name="again"):
+            repeat(stage, to)
     if 0 < rtt < 10 * ms:
         with stage.phase("slow motion"), serve(stage, "serve-again", to, message) as serving:
             talking = connect_in_slow_motion(stage, "connect-again", to)
@@ -133,6 +137,16 @@ def connect(stage: Stage, name: str, to: str) -> Running:
     """Start the client; the stage ends it."""
     argv = agent("hello", "connect", to, "--port", PORT)
     return stage.enter(stage.node("client").spawn(name, [*argv, *PINNED]))
+
+
+def repeat(stage: Stage, to: str) -> None:
+    """Make a few more connections, nobody waiting in between: one may meet a busy computer."""
+    serving = agent("hello", "serve", "--address", to, "--port", PORT, "--count", REPEATS)
+    connecting = agent("hello", "connect", to, "--port", PORT, "--times", REPEATS)
+    ready = Ready.port(PORT)
+    with stage.node("server").spawn("serve-more", [*serving, *PINNED], ready=ready) as server:
+        stage.node("client").run([*connecting, *PINNED], timeout=60)
+        server.wait(30)
 
 
 def until_connected(stage: Stage, serving: Running, talking: Running) -> None:
@@ -278,16 +292,26 @@ def the_syn_ack_comes_after_one_rtt(each: Evidence) -> Verdict:
 @lab.check(on=DELAYED)
 def a_handshake_measures_the_idle_rtt(each: Evidence) -> Verdict:
     """SYN to SYN-ACK takes what `ping` took before, within 0.3 ms or 2 %, whichever is larger."""
-    idle = pinging.parse(each.text("client", "ping")).rtt
+    idle = min(pinging.parse(each.text("client", "ping")).rtts, default=None)
     if idle is None:
         return expect(idle, what="the idle RTT").equals(0)
     return expect(handshake_time(each), "s").within(max(0.3 * ms, 0.02 * idle), of=idle)
 
 
 def handshake_time(seen: Evidence) -> float:
-    """Return the seconds from the SYN to the SYN-ACK at the client."""
-    syn, syn_ack, _ = three(seen)
-    return (syn_ack.time_ns - syn.time_ns) / 1e9
+    """Return the seconds from SYN to SYN-ACK at the client, in the quickest of ten handshakes.
+
+    A packet is never early, but a busy computer may be late; the quickest was not disturbed.
+    """
+    segments = (*seen.capture("client:eth0").segments, *seen.capture("again").segments)
+    times: list[int] = []
+    asked: dict[int, int] = {}
+    for segment in segments:
+        if segment.is_syn:
+            asked[segment.sport] = segment.time_ns
+        elif segment.is_syn_ack and segment.dport in asked:
+            times.append(segment.time_ns - asked.pop(segment.dport))
+    return seen.first(sorted(times), "a handshake") / 1e9
 
 
 lab.fault(

@@ -89,6 +89,12 @@ def serve(args: argparse.Namespace) -> None:
 
 
 def connect(args: argparse.Namespace) -> None:
+    """Connect as often as asked, one connection after the other."""
+    for _ in range(args.times):
+        listen(args)
+
+
+def listen(args: argparse.Namespace) -> None:
     """Connect, print everything that comes until the server closes, and close."""
     family, address = resolve(args.address, args.port)
     with tcp_socket(family, args.congestion) as sock:
@@ -131,6 +137,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     client = commands.add_parser("connect", help="connect and print what the server says")
     client.add_argument("address", help="the server")
     client.add_argument("--source-port", type=int, default=0, help="port to connect from")
+    client.add_argument("--times", type=int, default=1, help="connections to make")
     client.add_argument("--timeout", type=float, default=0, help="seconds; 0 = wait for ever")
     client.set_defaults(run=connect)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +91,9 @@ class Segment:
 
 def load(path: Path) -> tuple[Segment, ...]:
     """Return the TCP segments of a capture file; CaptureError if it is no capture."""
-    core: Any = import_module("netlab._core")
-    summary = core.summarize(str(path), segments=True)
+    from netlab.analysis.capture import summarize
+
+    summary = summarize(path, segments=True)
     flows = {flow["stream"]: flow for flow in summary.flows.to_pylist() if flow["proto"] == "tcp"}
     return tuple(
         from_row(row, flows[row["stream"]])

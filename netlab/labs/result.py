@@ -154,10 +154,10 @@ def _suite(result: LabResult) -> tuple[str, list[int]]:
             counts[2] += 1
             message = quoteattr(_clean(variation.reason))
             cases.append(
-                f"  <testcase classname={quoteattr(result.lab)} name={quoteattr(variation.name)}>"
+                f"  <testcase classname={quoteattr(_clean(result.lab))} name={quoteattr(variation.name)}>"
                 f"<error message={message}/></testcase>\n"
             )
-    head = f" <testsuite name={quoteattr(result.lab)} {_counts(counts)}>\n"
+    head = f" <testsuite name={quoteattr(_clean(result.lab))} {_counts(counts)}>\n"
     return f"{head}{''.join(cases)} </testsuite>\n", counts
 
 
@@ -176,7 +176,7 @@ def _case(lab: str, name: str, verdict: Verdict, counts: list[int]) -> str:
     position = {Outcome.FAIL: 1, Outcome.INCONCLUSIVE: 2, Outcome.SKIP: 3}.get(verdict.outcome)
     if position is not None:
         counts[position] += 1
-    head = f"  <testcase classname={quoteattr(lab)} name={quoteattr(_clean(name))}"
+    head = f"  <testcase classname={quoteattr(_clean(lab))} name={quoteattr(_clean(name))}"
     return f"{head}>{element}</testcase>\n" if element else f"{head}/>\n"
 
 
