@@ -28,7 +28,7 @@ use crate::journal::{Journal, Record, Sink, Verdict};
 use crate::pool::{Pool, Slot};
 use crate::port::{Forbidden, Port, open};
 use crate::schedule::{Script, Timeline};
-use crate::sys::{self, BATCH, Batch, Waiting};
+use crate::sys::{self, BATCH, Batch, Urgency, Waiting};
 use crate::{Attempt, WireError};
 
 /// Frames sent in one go before the ports are read again.
@@ -37,6 +37,8 @@ const TURN: usize = 64;
 const OVERRUN_NS: u64 = 1_000_000;
 /// Passes that find frames belong to one stream when they are at most this far apart.
 const STREAM_NS: u64 = 100_000;
+/// Without rest for so long, a worker stops going before all others; it stays so at least as long.
+const RANK_NS: u64 = 20_000_000;
 /// Longest sleep; a bound on how late a missed wake-up can be noticed.
 const LONGEST_SLEEP_NS: u64 = 1_000_000_000;
 /// How long to wait before offering frames again to a port that was busy.
@@ -470,6 +472,50 @@ impl Stream {
     }
 }
 
+/// The worker's place among other threads: before all of them while it sleeps in between, so that a
+/// busy machine does not make it late; an ordinary one while it has no rest, so that it starves nobody.
+#[derive(Debug)]
+struct Rank {
+    /// Whether the machine lets us go before others at all.
+    allowed: bool,
+    immediate: bool,
+    since_ns: u64,
+    rested_ns: u64,
+}
+
+impl Rank {
+    fn new() -> Self {
+        let allowed = sys::schedule(Urgency::Immediate).is_ok();
+        let now = sys::monotonic_ns();
+        let mut rank = Self { allowed, immediate: allowed, since_ns: now, rested_ns: now };
+        if !allowed {
+            rank.step_back(now);
+        }
+        rank
+    }
+
+    fn step_back(&mut self, now: u64) {
+        (self.immediate, self.since_ns) = (false, now);
+        if sys::schedule(Urgency::Raised).is_err() {
+            // Kernels before 6.12 know no slices for ordinary threads; nothing is lost then.
+            let _ = sys::schedule(Urgency::Plain);
+        }
+    }
+
+    fn slept(&mut self, now: u64) {
+        self.rested_ns = now;
+        if self.allowed && !self.immediate && now - self.since_ns > RANK_NS {
+            self.immediate = sys::schedule(Urgency::Immediate).is_ok();
+        }
+    }
+
+    fn worked(&mut self, now: u64) {
+        if self.immediate && now.saturating_sub(self.rested_ns) > RANK_NS {
+            self.step_back(now);
+        }
+    }
+}
+
 /// One worker thread.
 struct Loop {
     links: Vec<Served>,
@@ -508,7 +554,7 @@ impl Loop {
 
     fn run(mut self) -> Result<(), WireError> {
         sys::precise_timers();
-        sys::urgent();
+        let mut rank = Rank::new();
         let mut waiting = Waiting::default();
         let bell = waiting.add(self.bell.as_raw_fd());
         let places: Vec<[usize; 2]> = self
@@ -535,6 +581,7 @@ impl Loop {
                 waiting.wait(asked).attempting(|| "wait for frames".into())?;
                 if let (Some(ns), false) = (asked, busy) {
                     if ns > 0 {
+                        rank.slept(before);
                         self.figures.sleeps += 1;
                         let overslept = sys::monotonic_ns().saturating_sub(before + ns);
                         self.figures.max_overslept_ns = self.figures.max_overslept_ns.max(overslept);
@@ -570,6 +617,7 @@ impl Loop {
                     journal.tick(began);
                 }
             }
+            rank.worked(began);
             stream.note(began, received);
             self.figures.passes += 1;
             // The bell must be heard even by a worker that never sleeps.

@@ -181,9 +181,20 @@ pub fn thread_napi(name: &str) -> io::Result<()> {
     std::fs::write(format!("/sys/class/net/{name}/threaded"), "1")
 }
 
-/// Ask to be scheduled promptly: a raised priority where that is allowed, and short slices.
-pub fn urgent() {
-    /// `struct sched_attr` of `sched_setattr(2)`, first version.
+/// How a thread wants to be scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Before every ordinary thread (SCHED_FIFO at its lowest priority).
+    Immediate,
+    /// An ordinary thread of raised priority with short slices.
+    Raised,
+    /// An ordinary thread with short slices: what needs no privilege.
+    Plain,
+}
+
+/// Ask for this thread to be scheduled so (`sched_setattr(2)`).
+pub fn schedule(urgency: Urgency) -> io::Result<()> {
+    /// `struct sched_attr`, first version.
     #[repr(C)]
     struct Attributes {
         size: u32,
@@ -195,23 +206,25 @@ pub fn urgent() {
         deadline: u64,
         period: u64,
     }
-    for nice in [-15, 0] {
-        let attributes = Attributes {
-            size: size_of::<Attributes>() as u32,
-            policy: libc::SCHED_OTHER as u32,
-            flags: 0,
-            nice,
-            priority: 0,
-            // For SCHED_OTHER the slice in ns (Linux 6.12 and later, ignored before).
-            runtime: 200_000,
-            deadline: 0,
-            period: 0,
-        };
-        // SAFETY: the kernel reads `size` octets from the live struct; 0 means this thread.
-        if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &attributes, 0) } == 0 {
-            return;
-        }
-    }
+    let (policy, nice, priority) = match urgency {
+        Urgency::Immediate => (libc::SCHED_FIFO, 0, 1),
+        Urgency::Raised => (libc::SCHED_OTHER, -15, 0),
+        Urgency::Plain => (libc::SCHED_OTHER, 0, 0),
+    };
+    let attributes = Attributes {
+        size: size_of::<Attributes>() as u32,
+        policy: policy as u32,
+        flags: 0,
+        nice,
+        priority,
+        // For SCHED_OTHER the slice in ns (Linux 6.12 and later, ignored before).
+        runtime: 200_000,
+        deadline: 0,
+        period: 0,
+    };
+    // SAFETY: the kernel reads `size` octets from the live struct; 0 means this thread.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &attributes, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn set_option<T>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {

@@ -1,0 +1,264 @@
+"""What the wire was asked and what came out: a table of impairments, seen from outside.
+
+Two namespaces with the wire between them; datagrams that carry their number and time, TCP from
+iperf3. Needs root (or a user namespace with `--packet`), iproute2, iperf3, and
+
+    cargo build --release -p netlab-wire --bins --examples
+
+Prints Markdown. `--quick` sends a tenth. Nothing is touched outside the namespaces made here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+TARGET = Path(__file__).parents[2] / "target" / "release"
+MS = 1_000_000
+FULL = 1514
+PAYLOAD = 1448
+
+Json = dict[str, Any]
+
+
+class Namespace:
+    """A network namespace, held by a process that ends with the `with`."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        holder = ("unshare", "--net", "--", "sh", "-c", "echo ready; exec sleep 3600")
+        self.process = stack.enter_context(held(holder, stdout=subprocess.PIPE))
+        assert self.process.stdout is not None
+        if self.process.stdout.readline() != "ready\n":
+            raise SystemExit("cannot make a network namespace here")
+        self.path = f"/proc/{self.process.pid}/ns/net"
+
+    def argv(self, *argv: str) -> tuple[str, ...]:
+        return ("nsenter", f"--net={self.path}", "--", *argv)
+
+    @property
+    def overflowed(self) -> int:
+        """Datagrams that sockets here had no room for: the receiver's fault, not the link's."""
+        names, values = (
+            line.split() for line in self.run("cat", "/proc/self/net/snmp").splitlines()
+            if line.startswith("Udp:")
+        )  # fmt: skip
+        return int(dict(zip(names, values, strict=True))["RcvbufErrors"])
+
+    def run(self, *argv: str, check: bool = True) -> str:
+        done = subprocess.run(
+            self.argv(*argv), check=check, timeout=120, text=True, capture_output=True
+        )
+        return done.stdout
+
+
+@contextlib.contextmanager
+def held(argv: tuple[str, ...], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(argv, text=True, **options)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+class Wire:
+    """Two nodes, `a` and `b`, joined by a wire with the given settings both ways."""
+
+    def __init__(
+        self, stack: contextlib.ExitStack, options: argparse.Namespace, there: Json, back: Json
+    ) -> None:
+        kind = "packet" if options.packet else "tap"
+        self.probe: tuple[str, ...] = (str(TARGET / "examples" / "probe"),)
+        if options.urgent:
+            self.probe = ("chrt", "-f", "1", *self.probe)
+        self.a, self.b, hidden = Namespace(stack), Namespace(stack), Namespace(stack)
+        ends: list[Json] = []
+        for node, device in ((self.a, "wa"), (self.b, "wb")):
+            if kind == "tap":
+                ends.append({"tap": "eth0", "netns": node.path})
+                continue
+            peer = ("peer", "name", "eth0", "netns", str(node.process.pid))
+            hidden.run("ip", "link", "add", device, "type", "veth", *peer)
+            hidden.run("ip", "link", "set", device, "up")
+            node.run("ethtool", "-K", "eth0", "tso", "off", "tx", "off")
+            ends.append({"packet": device})
+        link = {"name": "x", "seed": 7, "a": ends[0], "b": ends[1], "a_to_b": there, "b_to_a": back}
+        forbidden = os.stat("/proc/self/ns/net").st_ino
+        config = {"version": 1, "forbidden_ns": forbidden, "links": [link]}
+        ours, theirs = socket.socketpair()
+        argv = hidden.argv(str(TARGET / "netlab-wire"), "-", "--control", "0")
+        stack.enter_context(held(argv, stdin=theirs.fileno()))
+        theirs.close()
+        self.control = ours.makefile("rw")
+        self.control.write(json.dumps(config) + "\n")
+        event = self.ask(None)
+        if event.get("event") != "ready":
+            raise SystemExit(f"the wire does not start: {event}")
+        for node, address in ((self.a, "10.9.0.1/24"), (self.b, "10.9.0.2/24")):
+            node.run("ip", "link", "set", "lo", "up")
+            node.run("ip", "address", "add", address, "dev", "eth0")
+            node.run("ip", "link", "set", "eth0", "up")
+        deadline = time.monotonic() + 20
+        while "1 received" not in self.a.run("ping", "-c1", "-W2", "-q", "10.9.0.2", check=False):
+            if time.monotonic() > deadline:
+                raise SystemExit("no answer through the wire")
+
+    def ask(self, command: str | None) -> Json:
+        if command:
+            self.control.write(json.dumps({"cmd": command}) + "\n")
+        self.control.flush()
+        return json.loads(self.control.readline())
+
+    def datagrams(self, count: int, gap_ns: int, octets: int, idle_ms: int = 1500) -> Json:
+        receive = self.b.argv(*self.probe, "receive", "9000", str(idle_ms))
+        with held(receive, stdout=subprocess.PIPE) as receiver:
+            assert receiver.stdout is not None
+            receiver.stdout.readline()
+            send = ("send", "10.9.0.2:9000", str(count), str(gap_ns), str(octets))
+            sent = json.loads(self.a.run(*self.probe, *send))
+            seen = json.loads(receiver.stdout.readline() or "{}")
+        seen["missing"] = count - seen["unique"] - self.b.overflowed
+        return sent | seen
+
+    def tcp(self, seconds: int) -> tuple[float, int]:
+        """Goodput in bit/s, and retransmissions."""
+        server = self.b.argv("iperf3", "-s", "-1", "--forceflush")
+        with held(server, stdout=subprocess.PIPE) as listening:
+            assert listening.stdout is not None
+            listening.stdout.readline()
+            argv = ("iperf3", "-c", "10.9.0.2", "-t", str(seconds), "-O", "1", "-J")
+            end = json.loads(self.a.run(*argv))["end"]
+        return end["sum_received"]["bits_per_second"], end["sum_sent"]["retransmits"]
+
+
+@contextlib.contextmanager
+def wire(options: argparse.Namespace, there: Json, back: Json | None = None) -> Iterator[Wire]:
+    with contextlib.ExitStack() as stack:
+        yield Wire(stack, options, there, there if back is None else back)
+
+
+def interval(n: int, p: float) -> tuple[float, float]:
+    """The 99 % interval of a binomial's share, by its normal approximation."""
+    half = 2.576 * math.sqrt(p * (1 - p) / n)
+    return max(0.0, p - half), p + half
+
+
+def row(*cells: object) -> None:
+    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+
+
+def health(stats: Json) -> str:
+    """How true the run was, by the wire's own account."""
+    link, thread = stats["links"]["x"], stats["threads"][0]
+    way = link["a_to_b"]
+    packets = sum(link[w]["received_packets"] for w in ("a_to_b", "b_to_a"))
+    cpu = thread["cpu_ns"] / max(packets, 1) / 1e3
+    drops = link["a"]["kernel_drops"] + link["b"]["kernel_drops"]
+    median = way["lateness"]["p50_ns"] / 1e3
+    late = f"median {median:.0f} µs late, {100 * way['late_fraction']:.2g} % late"
+    return f"{late}, {cpu:.1f} µs a packet, kernel drops {drops}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--packet", action="store_true", help="packet sockets instead of TAP")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the packets")
+    parser.add_argument(
+        "--urgent", action="store_true", help="run the probes before other work (chrt), needs root"
+    )
+    options = parser.parse_args()
+    kind = "packet" if options.packet else "tap"
+    scale = 10 if options.quick else 1
+    print(f"<!-- {kind}, load {os.getloadavg()[0]:.1f}, {os.cpu_count()} processors -->")
+    row("asked", "got", "bound", "", "wire's account")
+    row("---", "---", "---", "---", "---")
+
+    def judged(asked: str, got: str, bound: str, good: bool, stats: Json) -> None:
+        row(asked, got, bound, "ok" if good else "**off**", health(stats))
+
+    for ms in (0, 1, 10, 50, 300):
+        with wire(options, {"delay_ns": ms * MS}) as link:
+            seen = link.datagrams(5000 // scale, 400_000, 200)
+            error = seen["p50_ms"] - ms
+            bound = 0.1 + 0.002 * ms
+            got = f"median {seen['p50_ms']:.3f} ms, p99 {seen['p99_ms']:.3f}"
+            judged(f"delay {ms} ms", got, f"+{bound:.2f} ms", 0 <= error <= bound, link.ask("quit"))
+
+    for percent in (0.1, 1, 5, 20):
+        with wire(options, {"loss": {"rate": percent / 100}}, {}) as link:
+            n = 100_000 // scale
+            seen = link.datagrams(n, 30_000, 100)
+            lost = seen["missing"] / n
+            low, high = interval(n, percent / 100)
+            bound = f"{100 * low:.3g}…{100 * high:.3g} %"
+            judged(
+                f"loss {percent} %", f"{100 * lost:.3g} %", bound, low <= lost <= high,
+                link.ask("quit"),
+            )  # fmt: skip
+
+    for mbit in (1, 10, 100, 1000):
+        queue = {"kind": "pfifo", "packets": max(20, mbit // 2)}
+        way = {"delay_ns": MS, "rate": {"bits_per_second": mbit * 10**6}, "queue": queue}
+        with wire(options, way) as link:
+            goodput, again = link.tcp(10 if mbit == 1 else 5)
+            ideal = mbit * PAYLOAD / FULL
+            got = f"{goodput / 1e6:.2f} Mbit/s of TCP payload, {again} resent"
+            share = goodput / 1e6 / ideal
+            judged(
+                f"rate {mbit} Mbit/s", got, f"93…101 % of {ideal:.2f}", 0.93 <= share <= 1.01,
+                link.ask("quit"),
+            )  # fmt: skip
+
+    for shape, spread in (("uniform", 2 / math.sqrt(3)), ("normal", 2.0), ("pareto", 1.8)):
+        jitter = {"ns": 2 * MS, "distribution": shape, "reorders": True}
+        with wire(options, {"delay_ns": 20 * MS, "jitter": jitter}, {}) as link:
+            seen = link.datagrams(10_000 // scale, 200_000, 200)
+            got = f"mean {seen['mean_ms']:.2f} ms, sd {seen['sd_ms']:.2f}"
+            good = abs(seen["mean_ms"] - 20) < 0.3 and abs(seen["sd_ms"] / spread - 1) < 0.15
+            bound = f"20 ± 0.3, {spread:.2f} ± 15 %"
+            judged(f"delay 20 ms, {shape} jitter 2 ms", got, bound, good, link.ask("quit"))
+
+    n = 20_000 // scale
+    for name, key, count in (
+        ("reorder", {"reorder": {"rate": 0.05}, "delay_ns": 5 * MS}, "reordered"),
+        ("duplicate", {"duplicate": {"rate": 0.05}}, "copies"),
+        ("corrupt", {"corrupt": {"rate": 0.05}}, "missing"),
+    ):
+        with wire(options, key, {}) as link:
+            seen = link.datagrams(n, 200_000, 200)
+            stats = link.ask("quit")
+            seen["reordered"] = stats["links"]["x"]["a_to_b"]["reordered"]
+            share = seen[count] / n
+            low, high = interval(n, 0.05)
+            extra = f", {seen['overtaken']} overtaken" if name == "reorder" else ""
+            got = f"{100 * share:.3g} % {count}{extra}"
+            bound = f"{100 * low:.3g}…{100 * high:.3g} %"
+            judged(f"{name} 5 %", got, bound, low <= share <= high, stats)
+
+    for ms in (0.1, 1, 10):
+        with wire(options, {"delay_ns": int(ms * MS)}) as link:
+            goodput, again = link.tcp(5)
+            got = f"{goodput / 1e9:.2f} Gbit/s, {again} resent"
+            judged(f"TCP, delay {ms} ms", got, ">= 2 Gbit/s", goodput >= 2e9, link.ask("quit"))
+    with wire(options, {"delay_ns": MS}) as link:
+        seen = link.datagrams(2_000_000 // scale, 0, 22)
+        stats = link.ask("quit")
+        cpu = stats["threads"][0]["cpu_ns"]
+        carried = stats["links"]["x"]["a_to_b"]["delivered_packets"]
+        capacity = carried / cpu * 1e9
+        got = f"offered {seen['per_second'] / 1e3:.0f} k/s; {capacity / 1e3:.0f} k a second of CPU"
+        judged("64-octet frames", got, ">= 400 k/s a core", capacity >= 4e5, stats)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
