@@ -11,8 +11,10 @@ nothing twice: what failed in an earlier step is left out of the later ones.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+from typing import Any
 
 from netlab.model.addressing import (
     NAMED_UP_TO,
@@ -23,7 +25,7 @@ from netlab.model.addressing import (
     SubnetPool,
     make_mac,
 )
-from netlab.model.impairment import Impairment
+from netlab.model.impairment import Episode, Impairment
 from netlab.model.names import bad_interface_name, bad_name
 from netlab.model.problems import Problems, loops, quoted
 from netlab.model.routing import Member, Subnet, static_routes
@@ -120,7 +122,7 @@ class _Completion:
         self.nodes: dict[str, NodeSpec] = {}
         self.hidden: list[NodeSpec] = []
         self.wires: list[_Wire] = []
-        self._impairments: dict[tuple[tuple[str, float], ...], Impairment] = {}
+        self._impairments: dict[tuple[tuple[str, str], ...], Impairment] = {}
 
     def run(self) -> Topology:
         self._take_nodes()
@@ -267,11 +269,11 @@ class _Completion:
 
     def _impairment(self, spec: LinkSpec, direction: DirectionSpec | None) -> Impairment:
         settings = {**spec.settings, **(direction.settings if direction else {})}
-        key = tuple(settings.items())
+        key = tuple((name, repr(value)) for name, value in settings.items())
         found = self._impairments.get(key)
         if found is None:
             try:
-                found = Impairment(**settings)  # type: ignore[arg-type]  # limit is an int
+                found = _impairment(settings)
             except ValueError as error:
                 self.problems.add(direction.mark if direction else spec.mark, str(error))
                 found = Impairment()
@@ -708,6 +710,17 @@ class _Completion:
             self.spec.processes,
             self.spec.validations,
         )
+
+
+def _impairment(settings: Mapping[str, Any]) -> Impairment:
+    """Return the impairment of some fields; each episode of its schedule differs in some more."""
+    fields = dict(settings)
+    episodes = fields.pop("schedule", ())
+    schedule = tuple(
+        Episode(at, Impairment(**{**fields, **changes}), duration)
+        for at, duration, changes in episodes
+    )
+    return Impairment(**fields, schedule=schedule)
 
 
 def bad_address(address: AddressWithPrefix) -> str:

@@ -7,12 +7,14 @@ a later netlab that would choose otherwise still builds the same network.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 import yaml
 
-from netlab.model.impairment import Impairment
+from netlab.model import words
+from netlab.model.impairment import PERFECT, Episode, Impairment
 from netlab.model.topology import Interface, Link, Node, Process, Reach, Topology
 from netlab.units import format_rate, format_ratio, format_time
 
@@ -104,25 +106,41 @@ def _end(end: Interface) -> dict[str, Any]:
     return data
 
 
-def shaping(impairment: Impairment) -> dict[str, Any]:
-    """Return an impairment in the words of a topology file; what is neutral is left out."""
-    writers = {
-        "delay": format_time,
-        "jitter": format_time,
-        "loss": format_ratio,
-        "duplicate": format_ratio,
-        "corrupt": format_ratio,
-        "reorder": format_ratio,
-        "rate": format_rate,
-    }
-    data: dict[str, Any] = {
-        name: write(getattr(impairment, name))
-        for name, write in writers.items()
-        if getattr(impairment, name)
-    }
-    if impairment.limit:
-        data["limit"] = impairment.limit
+_WRITERS: dict[str, Callable[[Any], object]] = {
+    "delay": format_time,
+    "jitter": format_time,
+    "distribution": str,
+    "rate": format_rate,
+    "trace": lambda trace: list(trace.opportunities),
+    "queue": lambda queue: words.write_kind(words.QUEUES, queue),
+    "loss_model": lambda model: words.write_kind(words.LOSSES, model),
+    "drops": lambda drops: [words.DROP.write(drop) for drop in drops],
+    "slot": words.SLOT.write,
+    **dict.fromkeys(("loss", "duplicate", "corrupt", "reorder"), format_ratio),
+    **{f"{name}_correlation": format_ratio for name in ("delay", "loss", "duplicate")},
+    **{f"{name}_correlation": format_ratio for name in ("corrupt", "reorder")},
+}
+
+
+def shaping(impairment: Impairment, base: Impairment = PERFECT) -> dict[str, Any]:
+    """Return an impairment in the words of a topology file; what is as in `base` is left out."""
+    data: dict[str, Any] = {}
+    for field in fields(PERFECT):
+        value = getattr(impairment, field.name)
+        if field.name != "schedule" and value != getattr(base, field.name):
+            write = _WRITERS.get(field.name)
+            data[field.name] = value if write is None or value is None else write(value)
+    if impairment.schedule:
+        plain = replace(impairment, schedule=())
+        data["schedule"] = [_episode(episode, plain) for episode in impairment.schedule]
     return data
+
+
+def _episode(episode: Episode, base: Impairment) -> dict[str, Any]:
+    data: dict[str, Any] = {"at": format_time(episode.at)}
+    if episode.duration:
+        data["for"] = format_time(episode.duration)
+    return data | shaping(episode.becomes, base)
 
 
 def _process(process: Process) -> dict[str, Any]:

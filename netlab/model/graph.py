@@ -43,8 +43,15 @@ def _words(impairment: Impairment) -> str:
     for name in ("loss", "duplicate", "corrupt", "reorder"):
         if ratio := getattr(impairment, name):
             words.append(f"{name} {format_ratio(ratio)}")
+    if impairment.trace:
+        words.append(f"trace {format_rate(impairment.trace.mean_rate)}")
     if impairment.limit:
         words.append(f"queue {impairment.limit}")
+    if impairment.queue:
+        words.append(type(impairment.queue).__name__.lower())
+    words += ["bursts of loss"] * bool(impairment.loss_model)
+    words += ["drops by rule"] * bool(impairment.drops)
+    words += ["changes"] * bool(impairment.schedule)
     return " ".join(words)
 
 

@@ -37,9 +37,7 @@ class Problems:
         self._hints += 1
         if self._hints > MAX_HINTS or len(word) > 80:
             return ""
-        lowered = {choice.lower(): choice for choice in choices if len(choice) <= 80}
-        close = get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
-        return f"; did you mean '{lowered[close[0]]}'?" if close else ""
+        return near(word, choices)
 
     def check(self) -> None:
         """Raise TopologyError with every problem found, if there is any."""
@@ -51,6 +49,13 @@ class Problems:
                 more = f"… and {rest} more problems"
                 found = [*found[:MAX_PROBLEMS], Problem(last.line, last.column, more, last.file)]
             raise TopologyError(self.file, tuple(found))
+
+
+def near(word: str, choices: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the choice most like a word, or nothing."""
+    lowered = {choice.lower(): choice for choice in choices if len(choice) <= 80}
+    close = get_close_matches(word.lower()[:80], lowered, n=1, cutoff=0.6)
+    return f"; did you mean '{lowered[close[0]]}'?" if close else ""
 
 
 def _problem(mark: Mark, message: str) -> Problem:

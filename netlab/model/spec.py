@@ -16,13 +16,15 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
+from typing import Any
 
 from netlab.model.addressing import POOLS, Pools
 from netlab.model.topology import NOWHERE, Mark, Process, Reach, Role
 
 DEFAULT_MTU = 1500
 
-Settings = Mapping[str, float]  # fields of Impairment that were given
+# Fields of Impairment that were given; `schedule` as (at, duration, fields that differ) each.
+Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class LinkSpec:
 
     ends: tuple[EndSpec, ...]
     name: str | None = None
-    settings: Settings = field(default_factory=dict[str, float])
+    settings: Settings = field(default_factory=dict[str, Any])
     directions: tuple[DirectionSpec, ...] = ()
     prefixes: tuple[IPv4Network | IPv6Network, ...] = ()
     numbered: bool = True

@@ -37,8 +37,19 @@ from pydantic import (
 )
 
 from netlab.errors import UsageError
+from netlab.model import words
 from netlab.model.addressing import POOL_IPV4, POOL_IPV6, Pools
 from netlab.model.complete import MAX_MTU, MIN_MTU, bad_address, complete
+from netlab.model.impairment import (
+    PERFECT,
+    Distribution,
+    DropRule,
+    GilbertElliott,
+    LossStates,
+    Queue,
+    Slot,
+    Trace,
+)
 from netlab.model.names import MAX_INTERFACE, MAX_LINK, MAX_NAME, bad_name, bad_sysctl
 from netlab.model.problems import Problems, loops, quoted
 from netlab.model.reader import MAX_BYTES, Places, read
@@ -52,58 +63,22 @@ from netlab.model.spec import (
     Spec,
 )
 from netlab.model.topology import Mark, Process, Reach, Ready, Role, Topology
-from netlab.units import parse_rate, parse_ratio, parse_size, parse_time
+from netlab.model.words import describe
 
 VERSION = 1  # of the file format
 
 # -- values ------------------------------------------------------------------------------------
 
 
-def _with_unit(parse: Callable[[str], float], example: str) -> Callable[[object], float]:
-    def check(value: object) -> float:
-        if isinstance(value, str):
-            return parse(value)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{_describe(value)} is not possible; write for example '{example}'")
-        if value == 0:
-            return 0.0
-        raise ValueError(f"'{value}' has no unit; write for example '{example}'")
-
-    return check
-
-
-def _text_schema(pattern: str, *examples: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
-
-
-def _unit_schema(units: str, *examples: str) -> WithJsonSchema:
-    number = r"^\s*\d*\.?\d+([eE][-+]?\d+)?\s*"
-    return WithJsonSchema(
-        {
-            "anyOf": [{"type": "string", "pattern": rf"{number}({units})\s*$"}, {"const": 0}],
-            "examples": list(examples),
-        }
-    )
-
-
-Time = Annotated[
-    float,
-    PlainValidator(_with_unit(parse_time, "20ms")),
-    _unit_schema("ns|us|µs|ms|s|min|h", "20ms", "1.5s"),
-]
-Rate = Annotated[
-    float,
-    PlainValidator(_with_unit(parse_rate, "10mbit")),
-    _unit_schema("[kmgKMG]?[bB]it(/s)?|[kmgKMG]?bps", "10mbit", "1.5gbit"),
-]
-Ratio = Annotated[
-    float, PlainValidator(_with_unit(parse_ratio, "1%")), _unit_schema("%", "1%", "0.01%")
-]
+Time = Annotated[float, PlainValidator(words.TIME.read), WithJsonSchema(words.TIME_SCHEMA)]
+Rate = Annotated[float, PlainValidator(words.RATE.read), WithJsonSchema(words.RATE_SCHEMA)]
+Ratio = Annotated[float, PlainValidator(words.RATIO.read), WithJsonSchema(words.RATIO_SCHEMA)]
+Size = Annotated[int, PlainValidator(words.SIZE.read), WithJsonSchema(words.SIZE_SCHEMA)]
 
 
 def _interface(text: object) -> IPv4Interface | IPv6Interface:
     if not isinstance(text, str):
-        raise ValueError(f"{_describe(text)} is not an address; write for example '10.0.0.1/24'")
+        raise ValueError(f"{describe(text)} is not an address; write for example '10.0.0.1/24'")
     _, slash, _ = text.partition("/")
     try:
         address = ip_interface(text)
@@ -121,7 +96,7 @@ def _interface(text: object) -> IPv4Interface | IPv6Interface:
 
 def _network(text: object) -> IPv4Network | IPv6Network:
     if not isinstance(text, str) or "/" not in text:
-        raise ValueError(f"{_describe(text)} is not a network; write for example '10.0.0.0/24'")
+        raise ValueError(f"{describe(text)} is not a network; write for example '10.0.0.0/24'")
     try:
         return ip_network(text)
     except ValueError:
@@ -223,15 +198,16 @@ def _mac(text: object) -> str:
 Mac = Annotated[
     str,
     PlainValidator(_mac),
-    _text_schema(r"^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$", "02:00:00:00:00:01"),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$",
+            "examples": ["02:00:00:00:00:01"],
+        }
+    ),
 ]
 Destination = Annotated[
     IPv4Network | IPv6Network, PlainValidator(_destination), WithJsonSchema({"type": "string"})
-]
-Size = Annotated[
-    int,
-    PlainValidator(lambda value: round(_with_unit(parse_size, "64MiB")(value))),
-    _unit_schema("B|kB|MB|GB|KiB|MiB|GiB", "64MiB", "1GB"),
 ]
 
 
@@ -246,7 +222,7 @@ def _command(value: object) -> tuple[str, ...]:
         if len(words) != len(cast("list[object]", value)):
             raise ValueError("each word of a command must be text")
     else:
-        raise ValueError(f"{_describe(value)} is not a command; write for example [sleep, '10']")
+        raise ValueError(f"{describe(value)} is not a command; write for example [sleep, '10']")
     if not words or not words[0]:
         raise ValueError("a command needs at least the name of a program")
     if any("\0" in word for word in words):
@@ -287,18 +263,88 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Shaping(_Model):
-    """What happens to packets on a link: in both directions, or in the one it is written for."""
+QueueKind = Annotated[
+    Queue,
+    PlainValidator(words.read_kind(words.QUEUES, "queue")),
+    WithJsonSchema(words.kind_schema(words.QUEUES)),
+]
+LossKind = Annotated[
+    GilbertElliott | LossStates,
+    PlainValidator(words.read_kind(words.LOSSES, "model of loss")),
+    WithJsonSchema(words.kind_schema(words.LOSSES)),
+]
+Drops = Annotated[
+    tuple[DropRule, ...],
+    PlainValidator(_several(words.read_record(words.DROP, "a drop rule"))),
+    _one_or_more(words.DROP.schema()),
+]
+SlotSettings = Annotated[
+    Slot,
+    PlainValidator(words.read_record(words.SLOT, "a slot")),
+    WithJsonSchema(words.SLOT.schema()),
+]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Settings(_Model):
+    """What happens to packets; each name is a field of `netlab.model.impairment.Impairment`."""
 
     delay: Time | None = Field(None, description="One way; the round trip is twice as long.")
     jitter: Time | None = Field(None, description="Spread of the delay; needs a delay.")
+    distribution: Distribution | None = Field(
+        None, strict=False, description="How the delay varies: uniform if absent."
+    )
+    delay_correlation: Ratio | None = Field(
+        None, description="How much a packet's delay resembles that of the one before."
+    )
+    jitter_reorders: bool | None = Field(
+        None, description="Whether packets may overtake each other because of the jitter."
+    )
     loss: Ratio | None = Field(None, description="Packets lost at random.")
+    loss_correlation: Ratio | None = Field(
+        None, description="How much a packet's loss resembles that of the one before."
+    )
+    loss_model: LossKind | None = Field(None, description="Losses in bursts, instead of loss.")
+    ecn: bool | None = Field(None, description="Mark ECN-capable packets instead of losing them.")
+    drops: Drops | None = Field(None, description="Packets dropped by rule, counted exactly.")
     duplicate: Ratio | None = Field(None, description="Packets delivered twice.")
+    duplicate_correlation: Ratio | None = Field(None, description="As for loss.")
     corrupt: Ratio | None = Field(None, description="Packets with one bit flipped.")
+    corrupt_correlation: Ratio | None = Field(None, description="As for loss.")
     reorder: Ratio | None = Field(None, description="Packets that overtake the delayed ones.")
+    reorder_correlation: Ratio | None = Field(None, description="As for loss.")
+    reorder_gap: Count | None = Field(None, description="Only each so-many-th may overtake.")
     rate: Rate | None = Field(None, description="Bits per second of whole frames.")
+    overhead: int | None = Field(
+        None, description="Bytes that the rate counts besides each frame; may be negative."
+    )
+    cell: Count | None = Field(None, description="Bytes a cell carries, for links made of cells.")
+    cell_overhead: Count | None = Field(None, description="Bytes a cell has besides.")
+    trace: Annotated[str, Field(min_length=1)] | list[Count] | None = Field(
+        None, description="A mahimahi trace instead of a rate: a file's name, or its numbers."
+    )
     limit: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Queue of the link in packets; computed from rate and delay if absent."
+    )
+    queue: QueueKind | None = Field(
+        None, description="Discipline of the queue before the rate, with its own limit."
+    )
+    slot: SlotSettings | None = Field(None, description="Packets leave in bunches.")
+    seed: Count | None = Field(None, description="Seed of everything random.")
+
+
+class EpisodeSettings(Settings):
+    """Other settings for a while, over those of the link."""
+
+    at: Time = Field(description="When it begins, after the start.")
+    lasting: Time = Field(0.0, alias="for", description="How long it lasts; for good if absent.")
+
+
+class Shaping(Settings):
+    """What happens to packets on a link: in both directions, or in the one it is written for."""
+
+    schedule: list[EpisodeSettings] | None = Field(
+        None, description="Episodes in which the link is different."
     )
 
 
@@ -579,19 +625,6 @@ def _loads(text: str, file: str, stem: str) -> Topology:
     return complete(spec, problems)
 
 
-def _describe(value: object) -> str:
-    """Return what kind of thing a value is, in the words of someone who wrote YAML."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return f"'{str(value).lower()}'"
-    if isinstance(value, int | float):
-        return f"the number {value}"
-    if isinstance(value, str):
-        return f"the text {quoted(value)}"
-    return "a list" if isinstance(value, list) else "a mapping"
-
-
 @lru_cache
 def _keys(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(field.alias or name for name, field in model.model_fields.items())
@@ -656,7 +689,7 @@ class _Reading:
         self.stem = stem
         if not isinstance(data, dict):
             problems.add(
-                Mark(1, 1), f"a topology is a mapping with the key 'nodes', not {_describe(data)}"
+                Mark(1, 1), f"a topology is a mapping with the key 'nodes', not {describe(data)}"
             )
             problems.check()
 
@@ -673,6 +706,8 @@ class _Reading:
                 mark = self.places.key(defaults, key)
                 self._unknown(mark, key, " in defaults", _keys(Defaults))
         self.link_defaults = self._model(LinkDefaults, defaults, "links", "defaults.links")
+        at = self.places.value(defaults, "links")
+        self.link_settings = self._settings(self.link_defaults, at)
         pools = self._pools(defaults)
         nodes = self._nodes(defaults)
         links = self._links()
@@ -700,7 +735,7 @@ class _Reading:
         mapping = _as_mapping(value)
         if value is not None and mapping is None:
             at = self.places.value(self.data, key)
-            self.problems.add(at, f"'{key}' must be a mapping, not {_describe(value)}")
+            self.problems.add(at, f"'{key}' must be a mapping, not {describe(value)}")
         return mapping or {}
 
     def _list(self, key: str) -> list[object]:
@@ -709,7 +744,7 @@ class _Reading:
         items = _as_list(value)
         if value is not None and items is None:
             at = self.places.value(self.data, key)
-            self.problems.add(at, f"'{key}' must be a list, not {_describe(value)}")
+            self.problems.add(at, f"'{key}' must be a list, not {describe(value)}")
         return items or []
 
     def _model(self, model: type[Any], parent: Data, key: str, what: str) -> Any:
@@ -723,7 +758,7 @@ class _Reading:
     def _check(self, model: type[Any], value: object, mark: Mark, what: str) -> Any:
         """Return a model made of the data, or None after reporting every problem of it."""
         if not isinstance(value, dict):
-            self.problems.add(mark, f"{what} must be a mapping, not {_describe(value)}")
+            self.problems.add(mark, f"{what} must be a mapping, not {describe(value)}")
             return None
         try:
             return model(**value)
@@ -757,7 +792,7 @@ class _Reading:
         if kind == "value_error":
             message = f"'{key}' of {what}: {context['error']}"
         elif kind in _EXPECTED:
-            message = f"'{key}' of {what} must be {_EXPECTED[kind]}, not {_describe(given)}"
+            message = f"'{key}' of {what} must be {_EXPECTED[kind]}, not {describe(given)}"
         elif kind in ("enum", "literal_error"):
             choices = str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
             hint = self.problems.hint(str(given), choices)
@@ -789,7 +824,7 @@ class _Reading:
             )
             return kept.lstrip("-_")[:MAX_NAME] or "lab"
         if not isinstance(name, str):
-            message = f"'name' must be text, not {_describe(name)}"
+            message = f"'name' must be text, not {describe(name)}"
             self.problems.add(self.places.value(self.data, "name"), message)
         elif wrong := bad_name(name):
             self.problems.add(self.places.value(self.data, "name"), f"name {quoted(name)} {wrong}")
@@ -800,7 +835,7 @@ class _Reading:
         if version is not None and (version != VERSION or version is True):
             self.problems.add(
                 self.places.value(self.data, "version"),
-                f"this netlab reads files of version {VERSION}, not {_describe(version)}",
+                f"this netlab reads files of version {VERSION}, not {describe(version)}",
             )
 
     def _pools(self, defaults: Data) -> Pools:
@@ -827,7 +862,7 @@ class _Reading:
             if isinstance(value, bool) or not isinstance(value, str | int):
                 hint = f"; write {int(value)}" if isinstance(value, bool) else ""
                 self.problems.add(
-                    mark, f"sysctl '{name}' must be a number or text, not {_describe(value)}{hint}"
+                    mark, f"sysctl '{name}' must be a number or text, not {describe(value)}{hint}"
                 )
                 continue
             text = str(value)
@@ -883,12 +918,12 @@ class _Reading:
                     yield name, None, mark
                 else:
                     hint = f"; write '{name}' in quotes" if isinstance(name, int) else ""
-                    what = f"a node in a list is a name, not {_describe(name)}{hint}"
+                    what = f"a node in a list is a name, not {describe(name)}{hint}"
                     self.problems.add(mark, what)
         else:
             self.problems.add(
                 self.places.value(self.data, "nodes"),
-                f"'nodes' must be a list of names or a mapping, not {_describe(given)}",
+                f"'nodes' must be a list of names or a mapping, not {describe(given)}",
             )
 
     def _node_settings(self, name: str, value: object, parent: Data) -> Data | None:
@@ -901,7 +936,7 @@ class _Reading:
             return settings
         settings_given = _as_mapping(value)
         if value is not None and settings_given is None:
-            what = f"node {quoted(name)} must be a role or a mapping, not {_describe(value)}"
+            what = f"node {quoted(name)} must be a role or a mapping, not {describe(value)}"
             self.problems.add(mark, what)
         return settings_given
 
@@ -1039,7 +1074,7 @@ class _Reading:
             return None if ends is None else self._plain(ends, mark)
         if mapping is None:
             self.problems.add(
-                mark, f"a link is written 'a-b', [a, b] or as a mapping, not {_describe(value)}"
+                mark, f"a link is written 'a-b', [a, b] or as a mapping, not {describe(value)}"
             )
             return None
         return self._long(mapping, mark)
@@ -1048,7 +1083,7 @@ class _Reading:
         defaults: LinkDefaults = self.link_defaults
         return LinkSpec(
             ends,
-            settings=_settings(defaults),
+            settings=self.link_settings,
             mtu=DEFAULT_MTU if defaults.mtu is None else defaults.mtu,
             offloads=bool(defaults.offloads),
             mark=mark,
@@ -1064,7 +1099,7 @@ class _Reading:
             source, _, target = (text.strip() for text in key.partition("->"))
             shaping = self._check(Shaping, part, at, f"direction {quoted(key)}")
             if shaping is not None:
-                directions.append(DirectionSpec(source, target, _settings(shaping), at))
+                directions.append(DirectionSpec(source, target, self._settings(shaping, at), at))
         rest = value
         if arrows:
             rest = {key: part for key, part in value.items() if key not in arrows}
@@ -1079,7 +1114,7 @@ class _Reading:
         return LinkSpec(
             ends,
             model.name,
-            {**_settings(defaults), **_settings(model)},
+            {**self.link_settings, **self._settings(model, mark)},
             tuple(directions),
             model.prefix or (),
             model.prefix is not None,
@@ -1087,6 +1122,39 @@ class _Reading:
             bool(offloads),
             mark,
         )
+
+    def _settings(self, model: Settings, mark: Mark) -> dict[str, Any]:
+        """Return the fields of an impairment that were given."""
+        found: dict[str, Any] = {}
+        for name in Settings.model_fields:
+            value = getattr(model, name)
+            if value is not None:
+                found[name] = value
+            elif isinstance(model, EpisodeSettings) and name in model.model_fields_set:
+                found[name] = getattr(PERFECT, name)  # null in an episode: as on a perfect wire
+        if found.get("trace") is not None:
+            found["trace"] = self._trace(found["trace"], mark)
+        if isinstance(model, Shaping) and model.schedule is not None:
+            found["schedule"] = tuple(
+                (episode.at, episode.lasting, self._settings(episode, mark))
+                for episode in model.schedule
+            )
+        return found
+
+    def _trace(self, given: str | list[int], mark: Mark) -> Trace | None:
+        """Return a trace from its numbers or from the file that holds them."""
+        try:
+            if isinstance(given, list):
+                return Trace(tuple(given))
+            path = Path(self.file).parent / given
+            with path.open(encoding="ascii", errors="replace") as file:
+                return Trace.read(file.read(MAX_BYTES))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            self.problems.add(mark, f"trace {quoted(given)} cannot be read: {reason}")
+        except ValueError as error:
+            self.problems.add(mark, f"trace {quoted(given)}: {error}")
+        return None
 
     def _any_ends(self, link: Data, what: str) -> tuple[EndSpec, ...] | None:
         given: object = link.get("ends")
@@ -1097,7 +1165,7 @@ class _Reading:
         if items is not None:
             return self._ends(items)
         if "ends" in link:  # if it is missing, the model has said so
-            message = f"'ends' of {what} must be 'a-b' or a list, not {_describe(given)}"
+            message = f"'ends' of {what} must be 'a-b' or a list, not {describe(given)}"
             self.problems.add(at, message)
         return None
 
@@ -1143,7 +1211,7 @@ class _Reading:
                 continue
             mapping = _as_mapping(value)
             if mapping is None:
-                what = f"an end is a node, 'node:interface' or a mapping, not {_describe(value)}"
+                what = f"an end is a node, 'node:interface' or a mapping, not {describe(value)}"
                 self.problems.add(mark, what)
                 bad = True
                 continue
@@ -1176,16 +1244,6 @@ def _inner(model: type[BaseModel], key: str) -> type[BaseModel]:
 def _end(text: str, mark: Mark) -> EndSpec:
     node, colon, interface = text.partition(":")
     return EndSpec(node, interface if colon else None, mark=mark)
-
-
-def _settings(model: Shaping) -> dict[str, float]:
-    """Return the impairments that were given."""
-    found: dict[str, float] = {}
-    for name in Shaping.model_fields:
-        value = getattr(model, name)
-        if value is not None:
-            found[name] = value
-    return found
 
 
 class _Layer:
