@@ -31,6 +31,7 @@ def in_guest(
     cwd: Path = ROOT,
     writable: Sequence[Path] = (),
     mem: str = "512M",
+    nice: int = 0,
     timeout: float = 300,
 ) -> Completed:
     """Run a project command in a guest of its own, with the interpreter that runs the tests.
@@ -39,7 +40,7 @@ def in_guest(
     the computer afterwards; everything else is gone.
     """
     words = [sys.executable if argv[0] == "python" else argv[0], *argv[1:]]
-    with GuestMachine(mem=mem, writable=writable) as guest:
+    with GuestMachine(mem=mem, nice=nice, writable=writable) as guest:
         return guest.run(words, cwd=cwd, env=environment(), timeout=timeout)
 
 

@@ -15,9 +15,10 @@ payloads are `marshal`: the same interpreter runs on both sides, and it costs no
 
     controller → guest                          guest → controller
     C  configure: mounts to make                H  hello: alive, kernel release
-    R  run: argv, cwd, env, which streams       Y  ready: configuration done
+    M  one more folder to be writable           Y  ready: that is done, or F failed: reason
+    R  run: argv, cwd, env, which streams       S  started: process id, or F failed: reason
     0  bytes for the job's standard input       1 2 3  bytes of stdout, stderr, descriptor 3
-    3  bytes for descriptor 3                   S  started: process id, or F failed: reason
+    3  bytes for descriptor 3
     K  signal to the job's process group        X  exited: status as the shell counts it
     W  terminal size: rows, columns             A  taken: so many bytes of that stream
     A  taken: so many bytes of that stream
@@ -207,7 +208,8 @@ class Job:
 class Agent:
     """Serves frames until told to power off or until the controller is gone."""
 
-    def __init__(self, console: int) -> None:
+    def __init__(self, console: int, kernel: Kernel) -> None:
+        self._kernel = kernel
         self._console = console
         self._frames = Frames()
         self._jobs: dict[int, Job] = {}
@@ -272,6 +274,8 @@ class Agent:
     def _obey(self, kind: bytes, number: int, payload: bytes) -> None:
         if kind == b"Q":
             self._off = True
+        elif kind == b"M":
+            self._keep(marshal.loads(payload))
         elif kind == b"R":
             self._run(number, marshal.loads(payload))
         elif number in self._jobs:
@@ -287,6 +291,14 @@ class Agent:
                 rows, columns = marshal.loads(payload)
                 size = struct.pack("HHHH", rows, columns, 0, 0)
                 fcntl.ioctl(job.inputs[b"0"], termios.TIOCSWINSZ, size)
+
+    def _keep(self, path: str) -> None:
+        try:
+            self._kernel.mount("hostfs", path, options=path)
+        except OSError as error:
+            self.tell(b"F", 0, (error.errno or 0, str(error)))
+        else:
+            self.tell(b"Y", 0, None)
 
     # -- jobs -----------------------------------------------------------------------------
 
@@ -502,7 +514,7 @@ def main() -> None:
         mode[2] |= termios.CS8 | termios.CREAD | termios.CLOCAL
         mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
         termios.tcsetattr(console, termios.TCSANOW, mode)
-        agent = Agent(console)
+        agent = Agent(console, kernel)
         release = os.uname().release
         agent.tell(b"H", 0, release)
         kind, _job, payload = agent.hear_one()

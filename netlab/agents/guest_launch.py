@@ -2,7 +2,7 @@
 
 A single file for `python3 -I -S`, standard library only::
 
-    guest_launch.py PARENT_PID KERNEL ARGUMENT...
+    guest_launch.py PARENT_PID NICE KERNEL ARGUMENT...
 
 Theory of operation. Two processes stand between the controller and the guest's kernel::
 
@@ -73,13 +73,17 @@ def enter_namespaces() -> None:
     )
 
 
-def start(parent: int, kernel: Sequence[str]) -> int:
+def start(parent: int, nice: int, kernel: Sequence[str]) -> int:
     """Run the kernel to its end and return its exit status."""
     die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         return 125
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.chdir("/")
+    try:
+        os.nice(nice)
+    except PermissionError:
+        print(f"the guest may not run at nice {nice}", file=sys.stderr, flush=True)
     folder, by, leftover = PRIVATE_FOLDER, signal.SIGKILL, ""
     try:
         enter_namespaces()
@@ -113,5 +117,5 @@ def start(parent: int, kernel: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    status = start(int(sys.argv[1]), sys.argv[2:])
+    status = start(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
     sys.exit(status if status >= 0 else 128 - status)

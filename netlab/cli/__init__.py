@@ -60,6 +60,15 @@ class LazyGroup(click.Group):
             ctx.fail(f"no such command '{args[0]}'{hint}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command here, or the whole command line in a guest."""
+        if ctx.params.get("machine") == "guest":
+            from netlab.cli.machine import forward
+
+            first = ctx._protected_args  # pyright: ignore[reportPrivateUsage] - no public name
+            return forward([*first, *ctx.args], ctx.params["writable"])
+        return super().invoke(ctx)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command table from `COMMANDS` without importing any command."""
         with formatter.section("Commands"):
@@ -68,7 +77,20 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="netlab-tcpip", prog_name="netlab")
-def cli() -> None:
+@click.option(
+    "--machine",
+    type=click.Choice(["local", "guest"]),
+    default="local",
+    help="Where to run the command: here, or in a User-Mode Linux guest (docs/guest.md).",
+)
+@click.option(
+    "--writable",
+    metavar="DIRECTORY",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False),
+    help="With --machine guest: one more folder in which files are kept (repeatable).",
+)
+def cli(machine: str, writable: tuple[str, ...]) -> None:
     """TCP/IP experiments on real Linux networks, recorded and checked."""
 
 

@@ -336,5 +336,5 @@ def test_a_guest_that_dies_is_an_error_with_its_last_words() -> None:
 
 @uml
 def test_a_kernel_that_is_none_is_an_error() -> None:
-    with pytest.raises(EngineError, match="ended while it booted"):
+    with pytest.raises(EngineError, match="ended while booting"):
         GuestMachine(kernel=Path("/bin/false")).start()
