@@ -397,6 +397,8 @@ class Impairment:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} cannot be negative: {getattr(self, name):g}")
         _ratio("delay_correlation", self.delay_correlation)
+        if self.loss_correlation == 1 or (self.loss_correlation and self.loss == 1):
+            raise ValueError("a loss of 100% or a correlation of 100% leaves nothing to correlate")
         self._check_delay()
         self._check_loss()
         self._check_rate()

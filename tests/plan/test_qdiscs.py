@@ -22,6 +22,10 @@ CHAINS: tuple[tuple[Impairment, tuple[str, ...]], ...] = (
     (Impairment(seed=7), ()),
     (Impairment(loss=0.1), ("root handle 1: netem limit 1000 loss 10%",)),
     (
+        Impairment(loss=0.1, loss_correlation=0.5),
+        ("root handle 1: netem limit 1000 loss gemodel 5% 45% 100% 0%",),
+    ),
+    (
         Impairment(delay=10 * ms, limit=50),
         ("root handle 1: netem limit 50 delay 10ms",),
     ),
@@ -105,6 +109,8 @@ def test_a_queue_limited_in_packets_behind_duplication_is_no_second_netem() -> N
     [
         (Impairment(drops=(DropRule(Match.TCP_DATA, (2,)),)), "exact packets"),
         (Impairment(trace=Trace((1, 2))), "trace"),
+        (Impairment(delay=2 * ms, jitter=1 * ms, delay_correlation=0.5), "correlation of delays"),
+        (Impairment(duplicate=0.1, duplicate_correlation=0.5), "rarer than asked"),
         (Impairment(rate=1 * mbit, overhead=-14, queue=Codel()), "negative overhead"),
         (Impairment(rate=1 * mbit, overhead=-14, duplicate=0.1), "negative overhead"),
     ],

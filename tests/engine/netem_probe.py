@@ -1,0 +1,331 @@
+"""Runs inside the guest: puts impairments on a link, sends packets through it, writes what came.
+
+    python -m tests.engine.netem_probe RESULTS.json [EXPERIMENT...]
+
+One process does it all (a process start is dear there): namespaces `a` and `b` joined through `m`,
+a bridge whose second port carries the qdiscs; one socket in `a` sends numbered datagrams, one in
+`b` notes when each arrives. The qdiscs are sent as bytes of the engine's own encoder.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from netlab.engine import netem, netlink
+from netlab.model.impairment import (
+    Bfifo,
+    Codel,
+    Distribution,
+    Fq,
+    FqCodel,
+    GilbertElliott,
+    Impairment,
+    LossStates,
+    Pfifo,
+    Red,
+    Slot,
+    Tbf,
+)
+from netlab.plan.qdiscs import Netem, Qdisc, chain, refusal, words
+from netlab.units import mbit, ms
+from tests.engine.tc_cases import DISCIPLINES
+
+PORT, OTHER_PORT = 9, 10
+HEADERS = 14 + 20 + 8
+STAMP = struct.Struct("=IQ")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+SETUP = """
+netns add a
+netns add m
+netns add b
+link add name e netns a type veth peer name p0 netns m
+link add name e netns b type veth peer name p1 netns m
+"""
+
+
+def run(*argv: str, text: str | None = None) -> str:
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (argv, done.stderr)
+    return done.stdout
+
+
+@contextmanager
+def namespace(name: str) -> Generator[None]:
+    """Be in a namespace; sockets made there stay there."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    there = os.open(f"/run/netns/{name}", os.O_RDONLY)
+    try:
+        assert _libc.setns(there, 0x40000000) == 0
+        yield
+    finally:
+        assert _libc.setns(home, 0x40000000) == 0
+        os.close(there)
+        os.close(home)
+
+
+def place(qdisc: Qdisc, index: int) -> bytes:
+    """The request that puts a qdisc in its place, in the engine's bytes."""
+    return netlink.qdisc(
+        1, index, qdisc.kind, netem.options(qdisc.discipline),
+        handle=qdisc.handle, parent=qdisc.parent, replace=True,
+    )  # fmt: skip
+
+
+def request(route: socket.socket, message: bytes) -> int:
+    """Send a request and return the kernel's error number."""
+    route.send(netlink.acknowledged(message))
+    return -struct.unpack_from("=i", route.recv(1 << 16), 16)[0]
+
+
+class Bench:
+    """The little network, and one socket at each end of it."""
+
+    def __init__(self) -> None:
+        for line in SETUP.strip().splitlines()[:3]:
+            run("ip", *line.split())
+        run("ip", "-batch", "-", text="\n".join(SETUP.strip().splitlines()[3:]) + "\n")
+        commands = {
+            "a": ["address add 10.9.9.1/24 dev e", "link set dev lo up", "link set dev e up"],
+            "b": ["address add 10.9.9.2/24 dev e", "link set dev lo up", "link set dev e up"],
+            "m": [
+                "link add name br type bridge stp_state 0 mcast_snooping 0",
+                "link set dev p0 master br", "link set dev p1 master br",
+                "link set dev br up", "link set dev p0 up", "link set dev p1 up",
+            ],
+        }  # fmt: skip
+        for name, lines in commands.items():
+            run("ip", "-n", name, "-batch", "-", text="\n".join(lines) + "\n")
+        off = [word for what in ("tso", "gso", "gro", "tx", "rx") for word in (what, "off")]
+        for name, dev in (("a", "e"), ("b", "e"), ("m", "p0"), ("m", "p1")):
+            run("ip", "netns", "exec", name, "ethtool", "-K", dev, *off)
+        with namespace("m"):
+            self.route = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+            self.index = socket.if_nametoindex("p1")
+        with namespace("a"):
+            self.senders = {port: self._sender(port) for port in (PORT, OTHER_PORT)}
+        with namespace("b"):
+            self.receivers = {port: self._receiver(port) for port in (PORT, OTHER_PORT)}
+        macs = {n: run("ip", "netns", "exec", n, "cat", "/sys/class/net/e/address") for n in "ab"}
+        run("ip", "-n", "a", "neigh", "add", "10.9.9.2", "lladdr", macs["b"].strip(), "dev", "e")
+        run("ip", "-n", "b", "neigh", "add", "10.9.9.1", "lladdr", macs["a"].strip(), "dev", "e")
+
+    def _sender(self, port: int) -> socket.socket:
+        handle = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        handle.setsockopt(socket.SOL_SOCKET, 11, 1)  # SO_NO_CHECK: corrupted payload is delivered
+        handle.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 2)  # ECT(0)
+        handle.connect(("10.9.9.2", port))
+        return handle
+
+    def _receiver(self, port: int) -> socket.socket:
+        handle = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        handle.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
+        handle.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS: the kernel's arrival times
+        handle.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        handle.bind(("10.9.9.2", port))
+        handle.setblocking(False)
+        return handle
+
+    # -- qdiscs ---------------------------------------------------------------------------
+
+    def impair(self, impairment: Impairment) -> None:
+        request(self.route, netlink.delete_qdisc(1, self.index))
+        refused = refusal(impairment) is not None
+        for qdisc in [Qdisc(1, 0, Netem(impairment, 1000))] if refused else chain(impairment, 1500):
+            number = request(self.route, place(qdisc, self.index))
+            assert number == 0, (qdisc, os.strerror(number))
+
+    def show(self) -> Any:
+        with namespace("m"):
+            return json.loads(run("tc", "-s", "-j", "qdisc", "show", "dev", "p1"))
+
+    # -- packets --------------------------------------------------------------------------
+
+    def send(self, number: int, size: int, port: int = PORT) -> None:
+        head = STAMP.pack(number, time.clock_gettime_ns(time.CLOCK_REALTIME))
+        self.senders[port].send(head + bytes(size - HEADERS - len(head)))
+
+    def received(self, port: int = PORT, quiet: float = 0.5) -> list[list[int]]:
+        """What came until nothing has come for a while: number, delay (ns), when, CE, damage."""
+        handle = self.receivers[port]
+        rows: list[list[int]] = []
+        while select.select([handle], [], [], quiet)[0]:
+            data, extra, _, _ = handle.recvmsg(2048, 256)
+            number, sent = STAMP.unpack_from(data)
+            stamp, mark = 0, 0
+            for level, kind, value in extra:
+                if (level, kind) == (socket.SOL_SOCKET, 35):
+                    seconds, fraction = struct.unpack("=qq", value)
+                    stamp = seconds * 10**9 + fraction
+                elif (level, kind) == (socket.IPPROTO_IP, socket.IP_TOS):
+                    mark = int(value[0] & 3 == 3)
+            damaged = int(any(data[STAMP.size :]) or not 0 <= stamp - sent < 60 * 10**9)
+            rows.append([number, stamp - sent, stamp, mark, damaged])
+        return rows
+
+    def probe(self, count: int, interval: float, size: int = 200) -> list[list[int]]:
+        """Numbered datagrams at a steady pace."""
+        due = time.monotonic()
+        for number in range(count):
+            due += interval
+            pause = due - time.monotonic()
+            if pause > 0:
+                time.sleep(pause)
+            self.send(number, size)
+        return self.received()
+
+    def burst(self, count: int, size: int) -> list[list[int]]:
+        """Numbered datagrams, all at once."""
+        for number in range(count):
+            self.send(number, size)
+        return self.received()
+
+    def load(self, seconds: float, interval: float, size: int) -> dict[str, list[list[int]]]:
+        """A steady load on one port, and beside it a sparse flow on the other."""
+        began = due = time.monotonic()
+        number = 0
+        while due - began < seconds:
+            due += interval
+            pause = due - time.monotonic()
+            if pause > 0:
+                time.sleep(pause)
+            self.send(number, size)
+            if number % 20 == 0:
+                self.send(number, 100, OTHER_PORT)
+            number += 1
+        sent = [[number]]
+        return {
+            "load": self.received(quiet=1.0), "sparse": self.received(OTHER_PORT), "sent": sent,
+        }  # fmt: skip
+
+
+# -- what is measured ---------------------------------------------------------------------------
+
+Measure = Callable[[Bench], Any]
+PROBE = 4000
+
+
+def probe(count: int = PROBE, interval: float = 0.0002, size: int = 200) -> Measure:
+    return lambda bench: bench.probe(count, interval, size)
+
+
+def burst(count: int, size: int) -> Measure:
+    return lambda bench: bench.burst(count, size)
+
+
+def load(seconds: float, interval: float, size: int) -> Measure:
+    return lambda bench: bench.load(seconds, interval, size)
+
+
+OVERLOAD = load(3.0, 0.005, 1514)  # 2.42 Mbit/s
+EXPERIMENTS: dict[str, tuple[Impairment, Measure]] = {
+    "nothing": (Impairment(), probe(500, 0.001)),
+    "delay-1ms": (Impairment(delay=1 * ms), probe(300, 0.002)),
+    "delay-10ms": (Impairment(delay=10 * ms), probe(300, 0.002)),
+    "delay-300ms": (Impairment(delay=300 * ms), probe(300, 0.002)),
+    "delay-2-6-min": (Impairment(delay=300.0, limit=5), burst(3, 100)),
+    "jitter-in-order": (Impairment(delay=10 * ms, jitter=5 * ms), probe(1000, 0.001)),
+    **{
+        f"jitter-{shape}": (
+            Impairment(delay=10 * ms, jitter=2 * ms, distribution=shape, jitter_reorders=True),
+            probe(3000, 0.0005),
+        )
+        for shape in Distribution
+    },
+    "jitter-correlated": (
+        Impairment(delay=10 * ms, jitter=2 * ms, delay_correlation=0.8, jitter_reorders=True),
+        probe(2000, 0.0005),
+    ),
+    "loss-10%": (Impairment(loss=0.1), probe()),
+    "loss-1%": (Impairment(loss=0.01), probe()),
+    "loss-100%": (Impairment(loss=1.0), probe(50)),
+    "loss-correlated-0.5": (Impairment(loss=0.5, loss_correlation=0.6), probe()),
+    "loss-correlated-0.1": (Impairment(loss=0.1, loss_correlation=0.5), probe()),
+    "loss-gilbert": (Impairment(loss_model=GilbertElliott(p=0.02, r=0.2)), probe()),
+    "loss-elliott": (
+        Impairment(loss_model=GilbertElliott(p=0.1, r=0.1, bad_loss=0.5, good_loss=0.1)), probe(),
+    ),
+    "loss-states": (Impairment(loss_model=LossStates(p13=0.02, p31=0.2, p23=1.0)), probe()),
+    "loss-ecn": (Impairment(loss=0.5, ecn=True), probe()),
+    "duplicate": (Impairment(duplicate=0.1), probe()),
+    "duplicate-behind-rate": (Impairment(duplicate=0.1, rate=100 * mbit), probe(1000)),
+    "corrupt": (Impairment(corrupt=0.1), probe(size=1400)),
+    "reorder": (Impairment(delay=20 * ms, reorder=0.25), probe()),
+    "reorder-gap": (Impairment(delay=20 * ms, reorder=1.0, reorder_gap=5), probe(1000)),
+    "rate": (Impairment(rate=2 * mbit), burst(100, 1500)),
+    "rate-overhead": (Impairment(rate=2 * mbit, overhead=100), burst(100, 900)),
+    "rate-cells": (Impairment(rate=2 * mbit, cell=48, cell_overhead=5), burst(100, 960)),
+    "rate-and-delay": (Impairment(rate=2 * mbit, delay=50 * ms), burst(100, 1500)),
+    "rate-20mbit": (Impairment(rate=20 * mbit), burst(900, 1500)),
+    "limit-of-the-line": (Impairment(delay=200 * ms, limit=20), burst(60, 200)),
+    "pfifo": (Impairment(rate=1 * mbit, queue=Pfifo(20)), burst(60, 1000)),
+    "pfifo-and-delay": (Impairment(rate=1 * mbit, delay=100 * ms, limit=20), burst(60, 1000)),
+    "bfifo": (Impairment(rate=1 * mbit, queue=Bfifo(20_000)), burst(60, 1000)),
+    "tbf": (Impairment(rate=1 * mbit, queue=Tbf(burst=20_000, limit=10_000)), burst(60, 1000)),
+    "tbf-peak": (
+        Impairment(rate=1 * mbit, queue=Tbf(burst=20_000, limit=40_000, peak=4 * mbit)),
+        burst(30, 1000),
+    ),
+    "slot": (Impairment(slot=Slot(20 * ms, 20 * ms)), probe(300, 0.002)),
+    "load-pfifo": (Impairment(rate=2 * mbit, queue=Pfifo(1000)), OVERLOAD),
+    "load-codel": (Impairment(rate=2 * mbit, queue=Codel()), OVERLOAD),
+    "load-codel-ecn": (Impairment(rate=2 * mbit, queue=Codel(ecn=True)), OVERLOAD),
+    "load-fq-codel": (Impairment(rate=2 * mbit, delay=5 * ms, queue=FqCodel()), OVERLOAD),
+    "load-fq": (Impairment(rate=2 * mbit, queue=Fq(limit=50)), OVERLOAD),
+    "load-red": (Impairment(rate=2 * mbit, queue=Red(60_000, 10_000, 30_000, 0.1)), OVERLOAD),
+    "load-red-ecn": (
+        Impairment(rate=2 * mbit, queue=Red(60_000, 10_000, 30_000, 0.1, ecn=True)), OVERLOAD,
+    ),
+}  # fmt: skip
+
+
+def beside_tc() -> dict[str, Any]:
+    """Every discipline once by our bytes and once by tc: what does the kernel say it has?"""
+    devices = [f"d{number}" for number in range(len(DISCIPLINES))]
+    makers = "".join(f"link add name {device} type dummy\n" for device in devices)
+    for name in ("ours", "tc"):
+        run("ip", "netns", "add", name)
+        run("ip", "-n", name, "-batch", "-", text=makers)
+    with namespace("ours"):
+        indexes = [socket.if_nametoindex(device) for device in devices]
+        route = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    errors = [
+        request(route, place(Qdisc(1, 0, discipline), index))
+        for discipline, index in zip(DISCIPLINES, indexes, strict=True)
+    ]
+    lines = [
+        f"qdisc replace dev {device} root handle 1: {' '.join(words(discipline))}"
+        for discipline, device in zip(DISCIPLINES, devices, strict=True)
+    ]
+    run("tc", "-n", "tc", "-batch", "-", text="\n".join(lines) + "\n")
+    shown = {name: run("tc", "-n", name, "qdisc", "show").splitlines() for name in ("ours", "tc")}
+    return {"errors": errors, "words": lines, **shown}
+
+
+def main(target: Path, wanted: Sequence[str]) -> None:
+    bench = Bench()
+    results: dict[str, Any] = {} if wanted else {"beside-tc": beside_tc()}
+    bench.probe(50, 0.001)  # everything is loaded and warm
+    for name in wanted or EXPERIMENTS:
+        impairment, measure = EXPERIMENTS[name]
+        bench.impair(impairment)
+        began = time.monotonic()
+        rows = measure(bench)
+        results[name] = {"rows": rows, "seconds": time.monotonic() - began, "qdiscs": bench.show()}
+    target.write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
