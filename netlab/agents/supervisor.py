@@ -59,8 +59,12 @@ CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x10000000, 0x
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 PR_SET_PDEATHSIG, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 1, 47, 2
 SIOCETHTOOL = 0x8946
-# ETHTOOL_SRXCSUM, STXCSUM, SSG, STSO, SGSO, SGRO of <linux/ethtool.h>, in an order that works.
-OFFLOADS = (0x15, 0x17, 0x19, 0x1F, 0x24, 0x2C)
+# ETHTOOL_GSTRINGS, ETHTOOL_GSSET_INFO, ETHTOOL_SFEATURES and ETH_SS_FEATURES of <linux/ethtool.h>.
+GET_STRINGS, GET_SIZES, SET_FEATURES, FEATURE_NAMES = 0x1B, 0x37, 0x3B, 4
+# What `ethtool -K DEV tso off gso off gro off tx off rx off` turns off.
+OFFLOADS = re.compile(
+    r"tx-tcp.*-segmentation|tx-generic-segmentation|rx-gro|tx-checksum-.*|rx-checksum"
+)
 LOWEST_NAMESPACE_FD = 256  # low numbers stay free for what clients pass: see `spawn`
 HEADER = struct.Struct("!II")
 NLMSG = struct.Struct("=IHHII")
@@ -258,19 +262,50 @@ def write_sysctl(path: str, value: str, operation: int) -> None:
         raise RefusedError("operation", operation=operation, errno=0, got=got.strip())
 
 
-def offloads_off(sock: socket.socket, device: str, operation: int) -> None:
-    """Turn segmentation, receive and checksum offloads of an interface off."""
-    value = ctypes.create_string_buffer(8)
-    request = struct.pack("16sP16x", device.encode(), ctypes.addressof(value))
-    for command in OFFLOADS:
-        value.raw = struct.pack("=II", command, 0)
+class Offloads:
+    """Turns segmentation, receive and checksum offloads off: one call for each interface.
+
+    Which bit means which feature differs between kernels, so the first call asks for the names.
+    """
+
+    def __init__(self) -> None:
+        self.request: ctypes.Array[ctypes.c_char] | None = None
+
+    def off(self, sock: socket.socket, device: str, operation: int) -> None:
+        """Turn the offloads of an interface off, in the namespace of a socket."""
+        name = device.encode()
         try:
-            fcntl.ioctl(sock, SIOCETHTOOL, request)
+            if self.request is None:
+                self.request = self.make_request(sock, name)
+            ethtool(sock, name, self.request)
         except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:  # a device without the feature has it off
-                raise RefusedError(
-                    "operation", operation=operation, errno=error.errno, detail="ethtool"
-                ) from error
+            raise RefusedError(
+                "operation", operation=operation, errno=error.errno, detail="ethtool"
+            ) from error
+
+    @staticmethod
+    def make_request(sock: socket.socket, device: bytes) -> ctypes.Array[ctypes.c_char]:
+        """Ask an interface for the names of its features and make the request that clears ours."""
+        sizes = ctypes.create_string_buffer(
+            struct.pack("=IIQI", GET_SIZES, 0, 1 << FEATURE_NAMES, 0)
+        )
+        ethtool(sock, device, sizes)
+        (count,) = struct.unpack_from("=I", sizes, 16)
+        head = struct.pack("=III", GET_STRINGS, FEATURE_NAMES, count)
+        names = ctypes.create_string_buffer(head, 12 + 32 * count)
+        ethtool(sock, device, names)
+        words = [0] * ((count + 31) // 32)
+        for number in range(count):
+            raw = names.raw[12 + 32 * number : 44 + 32 * number]
+            if OFFLOADS.fullmatch(raw.rstrip(b"\0").decode()):
+                words[number // 32] |= 1 << number % 32
+        blocks = b"".join(struct.pack("=II", word, 0) for word in words)  # valid, requested
+        return ctypes.create_string_buffer(struct.pack("=II", SET_FEATURES, len(words)) + blocks)
+
+
+def ethtool(sock: socket.socket, device: bytes, data: ctypes.Array[ctypes.c_char]) -> None:
+    """Do an ethtool ioctl, whose answer replaces `data`."""
+    fcntl.ioctl(sock, SIOCETHTOOL, struct.pack("16sP16x", device, ctypes.addressof(data)))
 
 
 class Builder:
@@ -280,6 +315,7 @@ class Builder:
         self.namespaces = namespaces
         self.step = step
         self.sockets: dict[str, socket.socket] = {}
+        self.offloads = Offloads()
 
     def run(self, program: list[Any], blob: bytearray) -> None:
         """Apply all stages; RefusedError at the first operation that fails."""
@@ -340,7 +376,7 @@ class Builder:
                 if item[0] == "netlink":
                     self.burst(self.socket_of(node), blob, item[1:])
                 elif item[0] == "offloads":
-                    offloads_off(self.socket_of(node), item[1], item[2])
+                    self.offloads.off(self.socket_of(node), item[1], item[2])
                     self.done(item[2])
                 elif item[0] == "sysctl":
                     with self.namespaces.inside(node):
