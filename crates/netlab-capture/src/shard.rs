@@ -65,6 +65,9 @@ pub struct Shard {
     streams: u32,
 }
 
+/// Flows below which nothing is prefetched.
+const SMALL: usize = 1024;
+
 /// History letters by bit; lower case marks the responder.
 pub const LETTERS: [u8; 8] = *b"SHADFRTW";
 
@@ -98,6 +101,15 @@ impl Shard {
     #[inline(always)]
     fn batches<const DETAIL: bool>(&mut self, chunk: &Chunk, count: usize, at: impl Fn(usize) -> usize) {
         let packet = |i: usize| chunk.packets.get(at(i));
+        if self.table.flows.len() < SMALL {
+            // Everything is in the cache already: asking for it would only cost instructions.
+            for i in 0..count {
+                if let Some(packet) = packet(i) {
+                    self.packet::<DETAIL>(chunk, packet, NO_SLOT);
+                }
+            }
+            return;
+        }
         let mut guesses = [[NO_SLOT; GROUP]; 2];
         let index = |shard: &Self, start: usize| {
             for i in start..count.min(start + GROUP) {

@@ -63,15 +63,21 @@ impl Ring {
         &mut self.entries[(self.head + i) as usize & mask]
     }
 
+    #[cold]
+    fn grow(&mut self) {
+        let size = (self.entries.len() * 2).max(8);
+        let mut bigger = vec![Entry::default(); size].into_boxed_slice();
+        for i in 0..self.len {
+            bigger[i as usize] = self.at(i);
+        }
+        self.entries = bigger;
+        self.head = 0;
+    }
+
+    #[inline(always)]
     fn push(&mut self, entry: Entry) {
         if self.len as usize == self.entries.len() {
-            let size = (self.entries.len() * 2).max(8);
-            let mut bigger = vec![Entry::default(); size].into_boxed_slice();
-            for i in 0..self.len {
-                bigger[i as usize] = self.at(i);
-            }
-            self.entries = bigger;
-            self.head = 0;
+            self.grow();
         }
         self.ordered = self.len == 0 || self.ordered && !before(entry.seq, self.at(self.len - 1).end);
         self.len += 1;

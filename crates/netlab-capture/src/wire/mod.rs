@@ -149,47 +149,74 @@ impl Decoder {
             origin: Origin::default(),
         };
         chunk.frames += 1;
-        if record.link == 1 && self.ethernet_ipv4_tcp(chunk, &frame, data, record.original) {
+        if record.link == 1 && self.ethernet_ip_tcp(chunk, &frame, data, record.original) {
             return;
         }
         let mut frame = frame;
         self.link(chunk, &mut frame, record.link, data, record.original);
     }
 
-    /// The straight way for most frames: Ethernet, IPv4 without options or fragments, TCP.
+    /// The straight way for most frames: Ethernet, IPv4 or IPv6 without options or fragments, TCP.
     #[inline(always)]
-    fn ethernet_ipv4_tcp(&mut self, chunk: &mut Chunk, frame: &Frame, data: &[u8], reported: u32) -> bool {
+    fn ethernet_ip_tcp(&mut self, chunk: &mut Chunk, frame: &Frame, data: &[u8], reported: u32) -> bool {
         let Some(head) = data.first_chunk::<54>() else { return false };
-        let plain = head[12] == 8 && head[13] == 0 && head[14] == 0x45 && head[23] == proto::TCP;
-        if !plain || (head[20] & 0x3f) | head[21] != 0 || self.checksums {
-            return false;
-        }
-        let total = u32::from(u16::from_be_bytes([head[16], head[17]]));
-        let offset = u32::from(head[46] >> 4) * 4;
-        if total < 20 + offset || offset < 20 || reported < total + 14 || data.len() < 34 + offset as usize {
+        if self.checksums {
             return false;
         }
         let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let datagram = Datagram {
-            source: [u64::from(word(26)), 0],
-            destination: [u64::from(word(30)), 0],
-            version: 4,
-            proto: proto::TCP,
-            ttl: head[22],
-            id: u16::from_be_bytes([head[18], head[19]]),
-            ip_bytes: total,
+        let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+        let (datagram, congestion, at) = if head[12] == 8 && head[13] == 0 {
+            if head[14] != 0x45 || head[23] != proto::TCP || (head[20] & 0x3f) | head[21] != 0 {
+                return false;
+            }
+            let datagram = Datagram {
+                source: [u64::from(word(26)), 0],
+                destination: [u64::from(word(30)), 0],
+                version: 4,
+                proto: proto::TCP,
+                ttl: head[22],
+                id: half(18),
+                ip_bytes: u32::from(half(16)),
+            };
+            (datagram, head[15] & 3 == 3, 20)
+        } else if head[12] == 0x86 && head[13] == 0xdd {
+            if head[14] >> 4 != 6 || head[20] != proto::TCP || half(18) == 0 {
+                return false;
+            }
+            let long = |at: usize| u64::from(word(at)) << 32 | u64::from(word(at + 4));
+            let datagram = Datagram {
+                source: [long(22), long(30)],
+                destination: [long(38), long(46)],
+                version: 6,
+                proto: proto::TCP,
+                ttl: head[21],
+                id: 0,
+                ip_bytes: u32::from(half(18)) + 40,
+            };
+            (datagram, head[15] & 0x30 == 0x30, 40)
+        } else {
+            return false;
         };
-        let mut packet = self.packet(frame, &datagram, word(34));
-        if head[15] & 3 == 3 {
+        let Some(segment) = array::<20>(data, 14 + at) else { return false };
+        let offset = u32::from(segment[12] >> 4) * 4;
+        let headers = at as u32 + offset;
+        let total = datagram.ip_bytes;
+        if total < headers || offset < 20 || reported < total + 14 || data.len() < 14 + headers as usize {
+            return false;
+        }
+        let word =
+            |at: usize| u32::from_be_bytes([segment[at], segment[at + 1], segment[at + 2], segment[at + 3]]);
+        let mut packet = self.packet(frame, &datagram, word(0));
+        if congestion {
             packet.marks |= mark::CE;
         }
-        packet.len = total - 20 - offset;
-        packet.seq = word(38);
-        packet.ack = word(42);
-        packet.flags = u16::from_be_bytes([head[46], head[47]]) & 0xfff;
-        packet.window = u16::from_be_bytes([head[48], head[49]]);
+        packet.len = total - headers;
+        packet.seq = word(4);
+        packet.ack = word(8);
+        packet.flags = u16::from_be_bytes([segment[12], segment[13]]) & 0xfff;
+        packet.window = u16::from_be_bytes([segment[14], segment[15]]);
         if offset > 20 {
-            self.options(chunk, &mut packet, &data[54..34 + offset as usize]);
+            self.options(chunk, &mut packet, &data[34 + at..14 + headers as usize]);
         }
         chunk.packets.push(packet);
         true
