@@ -250,6 +250,10 @@ def datagrams(args: argparse.Namespace) -> None:
         for number, size in enumerate(sizes, 1):
             step(args, "send")
             mtu = known_mtu(sock, family)
+            # What a router said about an earlier datagram waits here; reading clears it.
+            told = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if told:
+                say("told", errno=errno.errorcode.get(told, ""), mtu=mtu, at_ns=now_ns())
             try:
                 sock.send(octets(0, size))
             except OSError as error:
