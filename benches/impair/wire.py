@@ -78,9 +78,8 @@ class Wire:
         self, stack: contextlib.ExitStack, options: argparse.Namespace, there: Json, back: Json
     ) -> None:
         kind = "packet" if options.packet else "tap"
-        self.probe: tuple[str, ...] = (str(TARGET / "examples" / "probe"),)
-        if options.urgent:
-            self.probe = ("chrt", "-f", "1", *self.probe)
+        self.probe = str(TARGET / "examples" / "probe")
+        self.urgent = ("chrt", "-f", "1") if options.urgent else ()
         self.a, self.b, hidden = Namespace(stack), Namespace(stack), Namespace(stack)
         ends: list[Json] = []
         for node, device in ((self.a, "wa"), (self.b, "wb")):
@@ -93,7 +92,7 @@ class Wire:
             node.run("ethtool", "-K", "eth0", "tso", "off", "tx", "off")
             ends.append({"packet": device})
         link = {"name": "x", "seed": 7, "a": ends[0], "b": ends[1], "a_to_b": there, "b_to_a": back}
-        forbidden = os.stat("/proc/self/ns/net").st_ino
+        forbidden = Path("/proc/self/ns/net").stat().st_ino
         config = {"version": 1, "forbidden_ns": forbidden, "links": [link]}
         ours, theirs = socket.socketpair()
         argv = hidden.argv(str(TARGET / "netlab-wire"), "-", "--control", "0")
@@ -120,12 +119,12 @@ class Wire:
         return json.loads(self.control.readline())
 
     def datagrams(self, count: int, gap_ns: int, octets: int, idle_ms: int = 1500) -> Json:
-        receive = self.b.argv(*self.probe, "receive", "9000", str(idle_ms))
+        receive = self.b.argv(*self.urgent, self.probe, "receive", "9000", str(idle_ms))
         with held(receive, stdout=subprocess.PIPE) as receiver:
             assert receiver.stdout is not None
             receiver.stdout.readline()
             send = ("send", "10.9.0.2:9000", str(count), str(gap_ns), str(octets))
-            sent = json.loads(self.a.run(*self.probe, *send))
+            sent = json.loads(self.a.run(self.probe, *send))
             seen = json.loads(receiver.stdout.readline() or "{}")
         seen["missing"] = count - seen["unique"] - self.b.overflowed
         return sent | seen
@@ -174,7 +173,9 @@ def main() -> None:
     parser.add_argument("--packet", action="store_true", help="packet sockets instead of TAP")
     parser.add_argument("--quick", action="store_true", help="a tenth of the packets")
     parser.add_argument(
-        "--urgent", action="store_true", help="run the probes before other work (chrt), needs root"
+        "--urgent",
+        action="store_true",
+        help="the receiver runs before other work (chrt); root only",
     )
     options = parser.parse_args()
     kind = "packet" if options.packet else "tap"
@@ -222,7 +223,7 @@ def main() -> None:
     for shape, spread in (("uniform", 2 / math.sqrt(3)), ("normal", 2.0), ("pareto", 1.8)):
         jitter = {"ns": 2 * MS, "distribution": shape, "reorders": True}
         with wire(options, {"delay_ns": 20 * MS, "jitter": jitter}, {}) as link:
-            seen = link.datagrams(10_000 // scale, 200_000, 200)
+            seen = link.datagrams(10_000 // scale, 500_000, 200)
             got = f"mean {seen['mean_ms']:.2f} ms, sd {seen['sd_ms']:.2f}"
             good = abs(seen["mean_ms"] - 20) < 0.3 and abs(seen["sd_ms"] / spread - 1) < 0.15
             bound = f"20 ± 0.3, {spread:.2f} ± 15 %"
@@ -235,7 +236,7 @@ def main() -> None:
         ("corrupt", {"corrupt": {"rate": 0.05}}, "missing"),
     ):
         with wire(options, key, {}) as link:
-            seen = link.datagrams(n, 200_000, 200)
+            seen = link.datagrams(n, 250_000, 200)
             stats = link.ask("quit")
             seen["reordered"] = stats["links"]["x"]["a_to_b"]["reordered"]
             share = seen[count] / n

@@ -31,8 +31,8 @@ fn send(to: &str, count: u64, gap: u64, octets: usize) -> Result<()> {
         let due = Duration::from_nanos(i * gap);
         while gap > 0 && start.elapsed() < due {
             let left = due.saturating_sub(start.elapsed());
-            if left > Duration::from_micros(200) {
-                std::thread::sleep(left - Duration::from_micros(100));
+            if left > Duration::from_micros(150) {
+                std::thread::sleep(left - Duration::from_micros(80));
             } else {
                 std::hint::spin_loop();
             }

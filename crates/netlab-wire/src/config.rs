@@ -38,6 +38,10 @@ pub struct Config {
     /// A departure this much after its due time counts as late.
     #[serde(default = "default_tolerance_ns")]
     pub tolerance_ns: u64,
+    /// Be killed when the parent dies (the thread that started this process, `prctl(2)` PR_SET_PDEATHSIG);
+    /// true unless said otherwise. Closing the control channel ends the wire in any case.
+    #[serde(default = "yes")]
+    pub die_with_parent: bool,
     /// Hold the clock of the schedules until the command `start` (else it starts when ready).
     #[serde(default)]
     pub hold_schedule: bool,

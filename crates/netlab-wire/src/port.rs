@@ -225,7 +225,12 @@ impl Port for PacketSocket {
                 Ok(Sent { taken: 0, refused: None })
             }
             Err(error) => {
-                let verdict = self.troubles.refuse(&error);
+                // A veth end whose peer is down answers ENOBUFS, as one that is overrun does.
+                let verdict = if sys::has_carrier(&self.socket, &self.name) {
+                    self.troubles.refuse(&error)
+                } else {
+                    Verdict::Down
+                };
                 patience(error)?;
                 Ok(Sent { taken: 0, refused: Some(verdict) })
             }

@@ -49,8 +49,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Run until told to quit, until the control channel closes, or until a signal; answers the last statistics.
 ///
 /// `control` is a descriptor of a stream socket; it is duplicated, the caller keeps its own. The
-/// process should be there for this alone: SIGTERM and SIGINT are taken over, and the process is
-/// killed when its parent dies.
+/// process should be there for this alone: SIGTERM and SIGINT are taken over, and unless
+/// `die_with_parent` is false the process is killed when its parent dies.
 ///
 /// # Errors
 /// A configuration that is refused, the machine's own network namespace, a device that cannot be opened.
@@ -117,7 +117,9 @@ impl Wire {
         let config = Config::parse(config)?;
         let forbidden = Forbidden::new(config.forbidden_ns)?;
         forbidden.check()?;
-        sys::die_with_parent().attempting(|| "ask to die with the parent".into())?;
+        if config.die_with_parent {
+            sys::die_with_parent().attempting(|| "ask to die with the parent".into())?;
+        }
 
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = config.threads.unwrap_or(processors).clamp(1, config.links.len());

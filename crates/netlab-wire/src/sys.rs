@@ -263,6 +263,21 @@ pub fn open_packet_socket(name: &str, octets: i32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Whether the interface is up and has a carrier (its other end is up too).
+///
+/// Asked of ethtool: the flag IFF_RUNNING follows up to a second later.
+pub fn has_carrier(socket: &OwnedFd, name: &str) -> bool {
+    const SIOCETHTOOL: libc::c_ulong = 0x8946;
+    const ETHTOOL_GLINK: u32 = 10;
+    let Ok(mut request) = interface_request(name) else { return false };
+    // `struct ethtool_value`: a command and its answer.
+    let mut value: [u32; 2] = [ETHTOOL_GLINK, 0];
+    request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
+    // SAFETY: SIOCETHTOOL reads one ifreq, whose data points to the two live words this command uses.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &mut request) };
+    result == 0 && value[1] != 0
+}
+
 /// Frames the kernel dropped because the socket was full, since the last call.
 pub fn packet_drops(socket: &OwnedFd) -> io::Result<u64> {
     let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };

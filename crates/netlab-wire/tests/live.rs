@@ -225,9 +225,19 @@ fn round_trips_are_the_sum_of_both_delays() {
         let Some(mut lab) = Lab::new(kind, link, "sum") else { return };
         let times = lab.ping(100, "0.005");
         assert_eq!(times.len(), 100);
-        // Never early; the median at most 1 ms late, which a busy machine may need.
-        assert!(times[0] >= 15.0 && times[50] < 16.0, "{} {}", times[0], times[50]);
+        // Never early. How late the others are is a matter of how busy the machine is, ping included.
+        assert!((15.0..16.0).contains(&times[0]), "{}", times[0]);
         let stats = lab.quit();
+        for (direction, asked) in [(0, 10 * MS), (1, 5 * MS)] {
+            let records = lab.records();
+            let mut delays: Vec<u64> = records
+                .iter()
+                .filter(|r| r.direction == direction && r.digest.protocol == 1)
+                .map(|r| r.departure_ns - r.arrival_ns)
+                .collect();
+            delays.sort_unstable();
+            assert!(delays[0] >= asked && delays[delays.len() / 2] < asked + MS, "{delays:?}");
+        }
         assert_eq!(stats["links"]["x"]["a"]["kernel_drops"], 0, "{stats}");
     }
 }
@@ -347,6 +357,75 @@ fn damage_is_noticed_by_checksums() {
         // The answer to the first probe, sent to see whether the link works, may be among them.
         assert!(damaged > 60 && answered.abs_diff(sent - damaged) <= 3, "{answered} {sent} {damaged}");
     }
+}
+
+#[test]
+fn an_unplugged_link_comes_back() {
+    for kind in [Kind::Tap, Kind::Packet] {
+        let Some(mut lab) = Lab::new(kind, json!({"a_to_b": {"delay_ns": 3 * MS}}), "several") else {
+            return;
+        };
+        lab.a.run("ip link set eth0 down");
+        lab.b.command("ping").args(["-c5", "-i", "0.01", "-W1", "-q", "10.9.0.1"]).output().unwrap();
+        lab.a.run("ip link set eth0 up");
+        lab.wait_for_an_answer();
+        let stats = lab.quit();
+        let way = &stats["links"]["x"]["b_to_a"];
+        assert!(way["dropped_down"].as_u64().unwrap() > 0, "{way}");
+        assert_eq!(way["dropped_overflow"], 0, "{way}");
+    }
+}
+
+#[test]
+fn one_thread_serves_several_links() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let hidden = match Namespace::new() {
+        Ok(hidden) => hidden,
+        Err(why) => return eprintln!("skipped: {why}"),
+    };
+    let nodes: Vec<Namespace> = (0..4).map(|_| Namespace::new().unwrap()).collect();
+    let mut links = Vec::new();
+    for (i, pair) in nodes.chunks(2).enumerate() {
+        for (node, end) in pair.iter().zip(["a", "b"]) {
+            let pid = node.0.0.id();
+            hidden.run(&format!("ip link add w{i}{end} type veth peer name eth0 netns {pid}"));
+            hidden.run(&format!("ip link set w{i}{end} up"));
+        }
+        links.push(json!({"name": format!("l{i}"), "a": {"packet": format!("w{i}a")}, "b": {"packet": format!("w{i}b")},
+            "b_to_a": {"delay_ns": (i as u64 + 1) * 5 * MS}}));
+    }
+    let own = std::fs::metadata("/proc/self/ns/net").unwrap().ino();
+    let config = json!({"version": 1, "forbidden_ns": own, "threads": 1, "links": links});
+    let mut wire = Held(
+        hidden
+            .command(env!("CARGO_BIN_EXE_netlab-wire"))
+            .arg("-")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut input = wire.0.stdin.take().unwrap();
+    writeln!(input, "{config}").unwrap();
+    let mut output = BufReader::new(wire.0.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert!(line.contains("ready"), "{line}");
+    for pair in nodes.chunks(2) {
+        for (node, address) in pair.iter().zip([1, 2]) {
+            node.run(&format!("ip address add 10.9.0.{address}/24 dev eth0"));
+            node.run("ip link set eth0 up");
+        }
+    }
+    for (i, pair) in nodes.chunks(2).enumerate() {
+        let text = pair[0].text("ping -c 20 -i 0.01 -w 5 10.9.0.2");
+        let best: f64 =
+            text.split("min/avg/max/mdev = ").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
+        let asked = 5.0 * (i as f64 + 1.0);
+        assert!((asked..asked + 1.0).contains(&best), "{text}");
+    }
+    drop(input); // the end of input is the end of the wire
+    assert!(wire.0.wait().unwrap().success());
 }
 
 #[test]
