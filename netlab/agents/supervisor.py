@@ -405,20 +405,55 @@ class Builder:
 # --- processes ------------------------------------------------------------------------------
 
 
-class Process:
-    """A child of the supervisor that somebody asked for."""
+class Launch:
+    """How to start a program, so that it can be done again; the descriptors are our own copies."""
 
-    def __init__(self, pid: int, outer: int, node: str, name: str, argv: list[str]) -> None:
-        self.pid, self.outer = pid, outer
-        self.node, self.name, self.argv = node, name, argv
+    def __init__(self, message: Json, fds: list[int]) -> None:
+        self.node: str = message["node"]
+        self.name: str = message.get("name") or ""
+        self.argv: list[str] = message["argv"]
+        self.env: dict[str, str] = dict(message.get("env") or {})
+        self.cwd: str = message.get("cwd") or "/"
+        self.umask = int(message.get("umask", 0o022))
+        self.terminal = bool(message.get("terminal"))
+        self.restart: str = message.get("restart") or "no"
+        self.ready: Json = message.get("ready") or {}
+        self.fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in fds]
+
+    def close(self) -> None:
+        """Close the copies; nothing can be started any more."""
+        for fd in self.fds:
+            os.close(fd)
+        self.fds = []
+
+    def wanted_again(self, status: int) -> bool:
+        """Tell whether a program that ended so is to be started anew."""
+        return self.restart == "always" or (self.restart == "on-failure" and status != 0)
+
+
+class Process:
+    """A child of the supervisor that somebody asked for.
+
+    It dies with its `owner`, if it has one; what happens to it is told to its `listener`.
+    """
+
+    def __init__(self, pid: int, outer: int, launch: Launch) -> None:
+        self.pid, self.outer, self.launch = pid, outer, launch
+        self.node, self.name, self.argv = launch.node, launch.name, launch.argv
         self.started_ns = time.time_ns()
         self.ended_ns = 0
         self.status: int | None = None
         self.owner: Connection | None = None
+        self.listener: Connection | None = None
         self.tag: Any = None
-        self.ready: Callable[[], bool] | None = None
-        self.ready_ns = 0
-        self.keep: list[int] = []
+        self.look: Callable[[], None] | None = None
+        self.restarts = 0
+        self.ending = False
+
+    def tell(self, event: str, **fields: Any) -> None:
+        """Send an event about it to whoever listens."""
+        if self.listener is not None and self.listener.open:
+            self.listener.send({"event": event, "tag": self.tag, **fields})
 
     def describe(self) -> Json:
         """What others may know of it."""
@@ -430,6 +465,7 @@ class Process:
             "status": self.status,
             "started_ns": self.started_ns,
             "ended_ns": self.ended_ns,
+            "restarts": self.restarts,
         }
 
 
@@ -638,7 +674,13 @@ class Supervisor:
                 elif fd in self.connections:
                     self.hear(self.connections[fd])
             while self.timers and self.timers[0][0] <= time.monotonic():
-                heapq.heappop(self.timers)[2]()
+                action = heapq.heappop(self.timers)[2]
+                try:
+                    action()
+                except Exception:  # as for requests: what one client wanted must not end the lab
+                    import traceback
+
+                    traceback.print_exc()
             for connection in [c for c in self.connections.values() if not c.open]:
                 self.drop(connection)
 
@@ -661,6 +703,10 @@ class Supervisor:
                 answer = {
                     "error": {"kind": "system", "errno": error.errno, "what": str(error.filename)}
                 }
+            except Exception:  # whatever one client made us do, the lab of the others goes on
+                import traceback
+
+                answer = {"error": {"kind": "bug", "what": traceback.format_exc()}}
             finally:
                 for fd in request.fds:
                     os.close(fd)
@@ -676,6 +722,8 @@ class Supervisor:
         self.poll.unregister(fd)
         connection.close()
         for process in self.processes.values():
+            if process.listener is connection:
+                process.listener = None
             if process.owner is connection:
                 process.owner = None
                 self.end(process, grace=0.5, number=signal.SIGHUP)
@@ -694,21 +742,42 @@ class Supervisor:
             if pid == 0:
                 return
             process = self.processes.pop(pid, None)
-            if process is None:
-                continue
-            process.ended_ns = time.time_ns()
-            process.status = os.waitstatus_to_exitcode(status)
-            for fd in process.keep:
-                os.close(fd)
-            process.keep = []
-            if process.owner is not None and process.owner.open:
-                process.owner.send({"event": "exit", "tag": process.tag, **process.describe()})
-            elif process.name:
-                self.ended.append(process)
-                del self.ended[:-100]
+            if process is not None:
+                self.bury(process, os.waitstatus_to_exitcode(status))
+
+    def bury(self, process: Process, status: int) -> None:
+        """Tell of the end of a program, and start it anew if that is wanted."""
+        if process.look is not None:
+            process.look()  # it may have become ready and ended since we looked last
+        process.ended_ns, process.status = time.time_ns(), status
+        launch = process.launch
+        process.tell("exit", **process.describe())
+        if process.owner is None and process.name:
+            self.ended.append(process)
+            del self.ended[:-100]
+        if process.ending or self.stopping or not launch.wanted_again(status):
+            launch.close()
+            return
+        # Twice as long after each time, so that a program that cannot work does no harm.
+        pause = min(0.1 * 2**process.restarts, 10.0)
+        self.later(pause, lambda: self.start_again(process))
+
+    def start_again(self, old: Process) -> None:
+        """Start a program whose last run has ended."""
+        try:
+            process = self.launch(old.launch)
+        except (RefusedError, OSError) as error:
+            print(f"cannot start {old.name!r} again: {error}", file=sys.stderr, flush=True)
+            old.launch.close()
+            return
+        process.owner, process.listener, process.tag = old.owner, old.listener, old.tag
+        # A program that has run for long enough is forgiven its past.
+        lasted = old.ended_ns - old.started_ns > 60e9
+        process.restarts = 1 if lasted else old.restarts + 1
 
     def stop(self) -> None:
         """End the lab; processes that are not somebody's command get a second to end well."""
+        self.stopping = True
         background = [p for p in self.processes.values() if p.owner is None]
         for process in background:
             self.kill_group(process, signal.SIGTERM)
@@ -718,7 +787,6 @@ class Supervisor:
             background = [p for p in background if p.pid in self.processes]
             if background:
                 select.select([self.wake_read], [], [], 0.01)
-        self.stopping = True
 
     # -- requests
 
@@ -806,40 +874,26 @@ class Supervisor:
 
     def do_spawn(self, request: Request) -> Json:
         """Start a program in a node with the client's three descriptors."""
-        connection, message, fds = request.connection, request.message, request.fds
-        node, argv = message["node"], message["argv"]
-        env: dict[str, str] = dict(message.get("env") or {})
-        env |= {"NETLAB_NODE": node, "NETLAB_LAB": self.options["lab"]}
+        connection, message = request.connection, request.message
+        launch = Launch(message, request.fds)
+        env = launch.env
+        env |= {"NETLAB_NODE": launch.node, "NETLAB_LAB": self.options["lab"]}
         # What a program that makes traffic compares its own namespace with before it starts.
         env["NETLAB_MACHINE_NETNS"] = str(self.namespaces.machine[1])
         # iptables would wait for, and as an ordinary user fail at, a lock file of the machine.
         env["XTABLES_LOCKFILE"] = f"{self.options['state']}/xtables.lock"
-        ready: Json = message.get("ready") or {}
-        before: set[str] = set()
-        port, protocol = int(ready.get("port", 0)), ready.get("protocol", "tcp")
-        mask = os.umask(int(message.get("umask", 0o022)))
-        lower = all(fd < self.limits[0] for fd in fds)
+        ready = launch.ready
         try:
-            with self.namespaces.inside(node):
-                if port:
-                    before = listening(port, protocol, "/proc/thread-self/net")
-                os.chdir(message.get("cwd") or "/")
-                if lower:
-                    resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
-                try:
-                    pid = spawn(argv, env, fds, terminal=bool(message.get("terminal")))
-                except OSError as error:
-                    raise RefusedError("exec", errno=error.errno, what=argv[0]) from error
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (self.limits[1], self.limits[1]))
-            os.umask(mask)
-            os.chdir("/")
-        process = Process(pid, self.outer_pid(pid), node, message.get("name") or "", argv)
+            condition = self.condition(launch) if ready else None
+            process = self.launch(launch)
+        except BaseException:
+            launch.close()
+            raise
         process.tag = message.get("tag")
+        process.listener = connection
         process.owner = None if message.get("keep") else connection
-        self.processes[pid] = process
-        if ready:
-            self.watch(process, ready, before, fds, env)
+        if condition is not None:
+            self.watch(process, condition)
         return {"pid": process.outer, "started_ns": process.started_ns}
 
     def do_signal(self, request: Request) -> Json:
@@ -857,11 +911,31 @@ class Supervisor:
 
     # -- processes
 
+    def launch(self, launch: Launch) -> Process:
+        """Start a program in its node, with the limits and the umask its caller had."""
+        mask = os.umask(launch.umask)
+        try:
+            with self.namespaces.inside(launch.node):
+                os.chdir(launch.cwd)
+                # posix_spawn refuses descriptors above the soft limit.
+                if all(fd < self.limits[0] for fd in launch.fds):
+                    resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
+                try:
+                    pid = spawn(launch.argv, launch.env, launch.fds, terminal=launch.terminal)
+                except OSError as error:
+                    raise RefusedError("exec", errno=error.errno, what=launch.argv[0]) from error
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.limits[1], self.limits[1]))
+            os.umask(mask)
+            os.chdir("/")
+        process = self.processes[pid] = Process(pid, self.outer_pid(pid), launch)
+        return process
+
     def find(self, connection: Connection, message: Json) -> Process:
         """The process a request speaks of: by the tag its owner gave it, or by node and name."""
         for process in self.processes.values():
             if "tag" in message:
-                if process.owner is connection and process.tag == message["tag"]:
+                if process.listener is connection and process.tag == message["tag"]:
                     return process
             elif process.node == message.get("node") and process.name == message.get("name"):
                 return process
@@ -895,6 +969,7 @@ class Supervisor:
 
     def end(self, process: Process, grace: float, number: int) -> None:
         """Ask a program to end, and make sure of it after `grace` seconds."""
+        process.ending = True
         self.kill_group(process, number)
         self.kill_group(process, signal.SIGCONT)
 
@@ -915,69 +990,74 @@ class Supervisor:
             except ProcessLookupError:
                 continue
 
-    def watch(
-        self, process: Process, ready: Json, before: set[str], fds: list[int], env: dict[str, str]
-    ) -> None:
-        """Look again and again whether a program is ready, and tell its owner once it is."""
-        condition: Callable[[], bool]
-        if "port" in ready:
-            directory = f"/proc/{process.pid}/net"
-            port, protocol = int(ready["port"]), ready.get("protocol", "tcp")
-
-            def condition() -> bool:
-                return bool(listening(port, protocol, directory) - before)
-
-        elif "line" in ready:
-            pattern = re.compile(ready["line"].encode(), re.MULTILINE)
-            fd = os.dup(fds[2 if ready.get("stream") == "stderr" else 1])
-            start = os.fstat(fd).st_size if ready.get("append") else 0
-            process.keep.append(fd)
-
-            def condition() -> bool:
-                return bool(process.keep) and bool(pattern.search(os.pread(fd, 1 << 20, start)))
-
-        elif "file" in ready:
-            path = os.path.join(ready.get("cwd") or "/", ready["file"])
-
-            def condition() -> bool:
-                return os.path.exists(path)
-
-        else:
-            condition = self.command_condition(process.node, ready["command"], env)
+    def watch(self, process: Process, condition: Callable[[], bool]) -> None:
+        """Look again and again whether a program is ready, and tell its listener once it is."""
 
         def look() -> None:
-            if process.status is not None or process.owner is None:
+            if process.look is None:
                 return
             if condition():
-                process.ready_ns = time.time_ns()
-                process.owner.send(
-                    {"event": "ready", "tag": process.tag, "now_ns": process.ready_ns}
-                )
-            else:
+                process.look = None
+                process.tell("ready", now_ns=time.time_ns())
+            elif process.status is None:
                 self.later(POLL_SECONDS, look)
 
+        process.look = look
         look()
 
-    def command_condition(
-        self, node: str, argv: list[str], env: dict[str, str]
-    ) -> Callable[[], bool]:
-        """A condition that holds once a command in the node ends with status 0."""
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        current: list[Process] = []
+    def condition(self, launch: Launch) -> Callable[[], bool]:
+        """Return what tells that a program is ready; called before it is started."""
+        ready = launch.ready
+        if "port" in ready:
+            port, protocol = int(ready["port"]), ready.get("protocol", "tcp")
+            # The same table as /proc/PID/net of a process in the node, read from inside.
+            before = self.listening_in(launch.node, port, protocol)
+            return lambda: bool(self.listening_in(launch.node, port, protocol) - before)
+        if "line" in ready:
+            try:
+                pattern = re.compile(ready["line"].encode(), re.MULTILINE)
+            except re.error as error:
+                raise RefusedError(
+                    "protocol", what=f"pattern {ready['line']!r}: {error}"
+                ) from error
+            number = 2 if ready.get("stream") == "stderr" else 1
+            start = os.fstat(launch.fds[number]).st_size
 
-        def condition() -> bool:
+            def printed() -> bool:
+                if not launch.fds:
+                    return False
+                return pattern.search(os.pread(launch.fds[number], 1 << 20, start)) is not None
+
+            return printed
+        if "file" in ready:
+            return lambda: os.path.exists(ready["file"])
+        return self.command_condition(launch)
+
+    def listening_in(self, node: str, port: int, protocol: str) -> set[str]:
+        """Inodes of the sockets in a node that wait on a port."""
+        with self.namespaces.inside(node):
+            return listening(port, protocol, "/proc/thread-self/net")
+
+    def command_condition(self, launch: Launch) -> Callable[[], bool]:
+        """Return a condition that holds once a command in the node ends with status 0."""
+        current: list[Process] = []
+        message = {"node": launch.node, "argv": launch.ready["command"], "cwd": launch.cwd}
+
+        def succeeded() -> bool:
             if current and current[0].status is None:
                 return False
             if current and current[0].status == 0:
-                os.close(null)
                 return True
-            with self.namespaces.inside(node):
-                pid = spawn(argv, env, [null] * 3, terminal=False)
-            current[:] = [Process(pid, 0, node, "", argv)]
-            self.processes[pid] = current[0]
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            trial = Launch({**message, "env": launch.env}, [null] * 3)
+            os.close(null)
+            try:
+                current[:] = [self.launch(trial)]
+            except (RefusedError, OSError):
+                trial.close()  # it may be there the next time
             return False
 
-        return condition
+        return succeeded
 
     # -- state
 

@@ -9,7 +9,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netlab.engine import channel, state
 from netlab.engine.channel import ChannelClosedError
@@ -18,6 +18,11 @@ from netlab.engine.state import Lab
 from netlab.errors import EngineError, UsageError
 from netlab.model.topology import Topology
 from netlab.plan.operations import Plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from netlab.engine.supervisor import Supervisor
 
 Json = dict[str, Any]
 
@@ -39,7 +44,7 @@ def up(
 
     UsageError when another network runs under the name.
     """
-    from netlab.engine import supervisor
+    from netlab.engine import processes, supervisor
 
     lab = name or topology.name
     root = state.make_root()
@@ -56,10 +61,13 @@ def up(
         started = supervisor.start(held, lab, foreground=False, rootless=rootless)
         stack.pop_all()
         stack.callback(started.end)
+        processes.refuse_impossible(topology, rootless=started.rootless)
         if plan is None:
             plan = supervisor.plan_for(started, topology)
         started.build(plan, step=step, extra={"digest": digest(topology)})
-        started.commit(supervisor.hosts(plan))
+        started.hosts(supervisor.hosts(plan))
+        _start_processes(topology, started)
+        started.commit()
         started.channel.close()
         started.agent.ended(5.0)
         held.release()
@@ -68,6 +76,27 @@ def up(
     if found is None:
         raise EngineError(f"the lab {lab!r} ended as soon as it was up")
     return Lab(held.folder, found), True
+
+
+def _start_processes(topology: Topology, started: Supervisor) -> None:
+    """Start the programs of a topology; they belong to the lab and log beside its state."""
+    if not topology.processes:
+        return
+    from netlab.engine import processes
+    from netlab.engine.node import RunningNode
+
+    logs = started.claim.path / "logs"
+
+    def log_file(relative: str) -> Path:
+        path = logs.joinpath(*relative.split("/")[1:])  # nodes/NODE/NAME
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    nodes = {
+        node.name: RunningNode(node.name, started.channel, log_file) for node in topology.nodes
+    }
+    for _ in processes.start(topology, nodes, keep=True):
+        pass
 
 
 def _claim(path: str, patience: float = 30.0) -> state.Claim | Lab:

@@ -69,9 +69,17 @@ class Ready:
         return cls({"command": words}, f"`{' '.join(words)}` to succeed", timeout)
 
 
+SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"
+"""Where nft, sysctl and others lie, which ordinary users often do not have on their PATH."""
+
+
 def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
-    """The caller's environment with changes, in a locale whose messages can be parsed."""
-    return {**os.environ, "LC_ALL": "C.UTF-8", **(env or {})}
+    """The caller's environment with changes, in a locale whose messages can be parsed.
+
+    Programs of the system are found too, as after su(1).
+    """
+    given = {**os.environ, "LC_ALL": "C.UTF-8", **(env or {})}
+    return {**given, "PATH": f"{given.get('PATH', '/usr/local/bin:/usr/bin:/bin')}:{SYSTEM}"}
 
 
 def _umask() -> int:
@@ -317,11 +325,14 @@ class RunningNode:
         stdin: IO[bytes] | int | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
+        restart: Literal["no", "on-failure", "always"] = "no",
+        keep: bool = False,
     ) -> Running:
         """Start a program in the background, its output in the recording; returns when ready.
 
         Use the result in a `with`. NotReadyError when it does not become ready in time,
-        CommandError when it ends before it is ready.
+        CommandError when it ends before it is ready. With `keep` it belongs to the lab and
+        outlives this connection.
         """
         argv = tuple(map(str, argv))
         tag = self._channel.new_tag()
@@ -337,7 +348,7 @@ class RunningNode:
             for path in (stdout_path, stderr_path):
                 flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
                 fds.append(os.open(path, flags, 0o644))
-            extra: Json = {"name": name}
+            extra: Json = {"name": name, "restart": restart, "keep": keep}
             if ready is not None:
                 extra["ready"] = ready.spec
             started = self._start(argv, tag, fds, env, cwd, extra)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from netlab.engine import state, supervisor
+from netlab.engine import processes, state, supervisor
 from netlab.engine.channel import Channel, ChannelClosedError
 from netlab.engine.node import RunningNode
 from netlab.errors import EngineError, NotReadyError
@@ -92,6 +92,7 @@ class Stage:
         busy: float = 0.0,
         ports: Sequence[int] = (),
         family: str = "both",
+        listeners: bool = False,
     ) -> Sampler:
         """Sample the TCP sockets of nodes from now until the stage ends or `stop()`."""
         from netlab.engine import samplers
@@ -188,14 +189,18 @@ def open_stage(
         started = supervisor.start(held, topology.name, foreground=True, rootless=rootless)
         stack.pop_all()
         stack.callback(started.end)
+        processes.refuse_impossible(topology, rootless=started.rootless)
         if plan is None:
             plan = supervisor.plan_for(started, topology)
         started.build(plan, step=step)
-        started.commit(supervisor.hosts(plan))
+        started.hosts(supervisor.hosts(plan))
+        started.commit()
         names = (found.node for found in plan.operations if isinstance(found, AddNode))
         stage = Stage(topology, recording, started.channel, names)
         recording.event("lab-up", at_ns=stage.now_ns(), pid=os.getpid())
         with stage.scope():
+            for running in processes.start(topology, stage.nodes):
+                stage.enter(running)
             yield stage
         with contextlib.suppress(ChannelClosedError):
             recording.event("lab-down", at_ns=stage.now_ns())

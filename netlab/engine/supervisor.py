@@ -62,12 +62,13 @@ class Supervisor:
         answer = checked(self.channel.request(request, blob=program.blob), plan)
         return int(answer["ns"])
 
-    def commit(self, hosts: str) -> None:
-        """Give the nodes their names, and let the lab be seen (and, if detached, stay)."""
-        number = self.channel.send({"do": "hosts", "text": hosts})
-        committed = self.channel.send({"do": "commit"})
-        checked(self.channel.answer(number))
-        checked(self.channel.answer(committed))
+    def hosts(self, text: str) -> None:
+        """Give the processes of the lab a hosts file of their own."""
+        checked(self.channel.request({"do": "hosts", "text": text}))
+
+    def commit(self) -> None:
+        """Let the lab be seen and, if it is detached, outlive us."""
+        checked(self.channel.request({"do": "commit"}))
 
     def end(self, timeout: float = 5.0) -> None:
         """End the lab, wait until the kernel has killed all of it, and remove its directory."""

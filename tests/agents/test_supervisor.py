@@ -79,7 +79,7 @@ def test_it_works_from_a_copied_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     started = supervisor.start(held, "lab", foreground=True, rootless=True, agent=copy)
     try:
         started.build(build(topology))
-        started.commit("")
+        started.commit()
     finally:
         started.end()
     assert not (tmp_path / "lab").exists()
@@ -153,7 +153,7 @@ def test_its_programs_inherit_nothing_they_should_not(
     started = supervisor.start(held, "lab", foreground=True, rootless=rootless)
     try:
         started.build(build(topology))
-        started.commit("")
+        started.commit()
         code = (
             "import json, os, resource, signal;"
             "fds = {int(fd) for fd in os.listdir('/proc/self/fd')};"

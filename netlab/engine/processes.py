@@ -1,0 +1,77 @@
+"""The programs that a topology asks for: started in order, each ready before those after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Literal, cast
+
+from netlab.engine.node import Ready, Running, RunningNode
+from netlab.errors import CapabilityError
+from netlab.model import topology as model
+from netlab.model.topology import Process, Topology
+
+
+def refuse_impossible(topology: Topology, *, rootless: bool) -> None:
+    """CapabilityError, before anything is built, for what this machine cannot do for a program."""
+    for process in topology.processes:
+        place = f"{topology.source}:{process.mark.line}:{process.mark.column}: "
+        if process.user is not None and (rootless or os.geteuid() != 0):
+            raise CapabilityError(
+                f"{place}process {process.name!r} wants to run as user {process.user!r}, "
+                "which takes root",
+                hint="run netlab as root, or leave `user` out",
+            )
+        if process.cpus is not None or process.memory is not None:
+            raise CapabilityError(
+                f"{place}process {process.name!r} wants limits of processors or memory, "
+                "which this version cannot set",
+                hint="leave `cpus` and `memory` out",
+            )
+
+
+def in_order(processes: tuple[Process, ...]) -> Iterator[Process]:
+    """Yield processes so that each comes after those named in its `after`."""
+    waiting = {process.name: process for process in processes}
+    while waiting:
+        free = [p for p in waiting.values() if not set(p.after) & waiting.keys()]
+        if not free:
+            names = ", ".join(sorted(waiting))
+            raise ValueError(f"the processes {names} wait for each other")
+        for process in free:
+            del waiting[process.name]
+            yield process
+
+
+def start(
+    topology: Topology, nodes: Mapping[str, RunningNode], *, keep: bool = False
+) -> Iterator[Running]:
+    """Start the programs of a topology one after the other, each when the ones before are ready."""
+    for process in in_order(topology.processes):
+        argv = process.command
+        if process.user is not None:
+            as_user = (f"--reuid={process.user}", "--init-groups", f"--regid={process.user}")
+            argv = ("setpriv", *as_user, "--", *argv)
+        yield nodes[process.node].spawn(
+            process.name,
+            argv,
+            ready=_ready(process.ready),
+            env=dict(process.env),
+            cwd=process.cwd,
+            restart=cast(Literal["no", "on-failure", "always"], process.restart),
+            keep=keep,
+        )
+
+
+def _ready(wanted: model.Ready | None) -> Ready | None:
+    if wanted is None:
+        return None
+    timeout = wanted.timeout
+    if wanted.port is not None:
+        return Ready.port(wanted.port, timeout=timeout)
+    if wanted.line is not None:
+        return Ready.line(wanted.line, timeout=timeout)
+    if wanted.file is not None:
+        return Ready.file(wanted.file, timeout=timeout)
+    assert wanted.command is not None
+    return Ready.command(wanted.command, timeout=timeout)
