@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +44,7 @@ class Explained:
         return (
             fnmatch.fnmatchcase(difference.file, self.file)
             and (self.frames == "*" or _in_ranges(difference.frame, self.frames))
-            and (self.fields == "*" or difference.name in re.split(r"[ ,]+", self.fields))
+            and (self.fields == "*" or difference.name in re.split(r", *", self.fields))
         )
 
 
@@ -94,6 +95,7 @@ class Comparison:
     flags: int = 0
     silent: int = 0
     """Packets whose options the capture cut: netlab analyses them, tshark shows nothing."""
+    conversations: int = 0
     differences: list[Difference] = field(default_factory=list[Difference])
 
     @property
@@ -120,8 +122,11 @@ def ours(file: Path, **how: object) -> dict[int, list[tshark.Values]]:
     before: dict[int, int] = {}
     streams, after = columns["stream"], columns["completeness"]
     shown: list[int] = []
-    for stream, value in zip(streams, after, strict=True):
-        shown.append(before.get(stream, 0))
+    for stream, value, reused, flags in zip(
+        streams, after, columns["reused_ports"], table.column("flags"), strict=True
+    ):
+        # A stream that a SYN on used ports opens has its first bit before that packet is shown.
+        shown.append(before.get(stream, 1 if reused and not flags & 16 else 0))
         before[stream] = value
     columns["completeness"] = shown
     found: dict[int, list[tshark.Values]] = {}
@@ -142,9 +147,62 @@ def ours(file: Path, **how: object) -> dict[int, list[tshark.Values]]:
 
 
 def compare(file: Path, name: str | None = None, **how: object) -> Comparison:
-    """Compare every value of every analysed TCP header of a capture."""
+    """Compare every value of every analysed TCP header of a capture, and the conversations."""
     name = name or file.name
-    return compare_values(name, tshark.segments(file), ours(file, **how))
+    reading = tshark.read(file)
+    result = compare_values(name, reading.segments, ours(file, **how))
+    compare_conversations(result, file, reading)
+    return result
+
+
+def _ends(row: Mapping[str, object], side: str) -> tuple[str, int]:
+    return (str(row[f"{side}_h"]), int(str(row[f"{side}_p"])))
+
+
+def compare_conversations(result: Comparison, file: Path, reading: tshark.Reading) -> None:
+    """Compare packets and octets of each direction: by stream, and with the printed table."""
+    from netlab.capture import summarize
+
+    flows = summarize(file).flows.to_pylist()
+    rows = [row for row in flows if row["proto"] == "tcp"]
+    result.conversations = len(reading.conversations)
+    if reading.volumes is not None:
+        mine = {
+            row["stream"]: {
+                _ends(row, side): [row[f"{side}_pkts"], row[f"{side}_bytes"]]
+                for side in ("orig", "resp")
+                if row[f"{side}_pkts"]
+            }
+            for row in rows
+        }
+        for stream in sorted(mine.keys() | reading.volumes.keys()):
+            left, right = reading.volumes.get(stream, {}), mine.get(stream, {})
+            for end in sorted(left.keys() | right.keys()):
+                for place, what in enumerate(("conversation packets", "conversation bytes")):
+                    x = left[end][place] if end in left else None
+                    y = right[end][place] if end in right else None
+                    if x != y:
+                        result.differences.append(Difference(result.file, 0, stream, what, x, y))
+    theirs = Counter(
+        tuple(
+            sorted(((c.a, c.frames_from_a, c.bytes_from_a), (c.b, c.frames_from_b, c.bytes_from_b)))
+        )
+        for c in reading.conversations
+    )
+    printed = Counter(
+        tuple(sorted(
+            (_ends(row, side), row[f"{side}_pkts"], tshark.as_printed(row[f"{side}_bytes"]))
+            for side in ("orig", "resp")
+        ))
+        for row in rows
+    )  # fmt: skip
+    if theirs != printed:
+        result.differences.append(
+            Difference(
+                result.file, 0, 0, "conversation table",
+                sum((theirs - printed).values()), sum((printed - theirs).values()),
+            )
+        )  # fmt: skip
 
 
 def compare_values(

@@ -621,7 +621,7 @@ def pcapng_of_everything() -> bytes:
     for a, b in zip(wire, cooked, strict=False):
         out.append(pcaps.enhanced("<", a, first[0]))
         out.append(pcaps.obsolete("<", Packet(b.time_ns, b.data, interface=1), first[1]))
-        out.append(pcaps.block("<", 0x0BAD, b"what is this?"))
+        out.append(pcaps.block("<", 0x0ABC, b"what is this?"))
     out.append(pcaps.statistics("<", 0, received=99, dropped=3))
     out.append(pcaps.block("<", 4, pcaps.option("<", 0, b"")))
     second = pcaps.Interface(tsresol=3, tsoffset=100)
@@ -629,6 +629,18 @@ def pcapng_of_everything() -> bytes:
     out.append(pcaps.block(">", 1, second.body(">")))
     for packet in pcaps.handshake(client_port=42000, start_ns=pcaps.START + S):
         out.append(pcaps.enhanced(">", Packet(packet.time_ns, packet.data, comment="hé"), second))
+    return b"".join(out)
+
+
+@scene
+def custom_blocks() -> bytes:
+    """Custom blocks between packets: no packets, but Wireshark numbers them as frames."""
+    out = [pcaps.section_header("<"), pcaps.block("<", 1, pcaps.Interface().body("<"))]
+    for number, packet in enumerate(pcaps.fast_retransmit()):
+        out.append(pcaps.enhanced("<", packet, pcaps.Interface()))
+        if number % 3 == 0:
+            kind = 0x40000BAD if number % 2 else 0x0BAD
+            out.append(pcaps.block("<", kind, struct.pack("<I", 32473) + b"private"))
     return b"".join(out)
 
 

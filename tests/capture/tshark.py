@@ -18,7 +18,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -45,6 +44,9 @@ HEADER = {
     "len": "tcp.len", "completeness": "tcp.completeness", "sport": "tcp.srcport",
     "dport": "tcp.dstport", "window": "tcp.window_size",
 }  # fmt: skip
+
+End = tuple[str, int]
+"""Address and port."""
 
 Values = dict[str, int]
 """What is known of one TCP header; a flag that is set has the value 1, times are nanoseconds."""
@@ -110,21 +112,73 @@ def _number(name: str, text: str) -> int:
     return int(text, 0) if text.startswith("0x") else int(text)
 
 
-def segments(file: Path, *arguments: str) -> dict[int, list[Values]]:
-    """Return, for each frame with analysed TCP headers, what tshark says of each header."""
+ROW = re.compile(
+    r"(?P<a>\S+)\s+<->\s+(?P<b>\S+)\s+(?P<fb>\d+) (?P<bb>\d+ \w+)\s+(?P<fa>\d+) (?P<ba>\d+ \w+)\s"
+)
+
+
+def _end(text: str) -> tuple[str, int]:
+    address, _, port = text.rpartition(":")
+    return address, int(port)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A row of `-z conv,tcp`: both ends, and frames and octets from each of them."""
+
+    a: End
+    b: End
+    frames_from_a: int
+    frames_from_b: int
+    bytes_from_a: str
+    bytes_from_b: str
+    """As printed: Wireshark cuts to kB from 10 kB up, see `as_printed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one run of tshark says of a capture."""
+
+    segments: dict[int, list[Values]]
+    """For each frame with analysed TCP headers, what it says of each header."""
+    conversations: list[Conversation]
+    """The rows of `-z conv,tcp`, in the order of its own table (by frames)."""
+    volumes: dict[int, dict[End, list[int]]] | None
+    """Exact frames and octets by stream and sender, added up from single frames as the
+    conversation table does (a quoted header does not count). None when a frame holds several
+    headers: the fields do not say which address is whose."""
+
+
+def read(file: Path, *arguments: str) -> Reading:
+    """Run tshark once over a capture and collect everything that is compared."""
     names = [*HEADER, *FLAGS, *NUMBERS, *TIMES]
     wanted = [HEADER.get(name, f"tcp.analysis.{name}") for name in names]
     fields = [argument for field in wanted for argument in ("-e", field)]
     text = run(
         "-r", file, *arguments, "-T", "fields", "-E", "occurrence=a", "-E", "aggregator=,",
-        "-e", "frame.number", "-e", "icmp.type", "-e", "icmpv6.type", *fields, "-Y", "tcp",
+        "-e", "frame.number", "-e", "icmp.type", "-e", "icmpv6.type", "-e", "frame.len",
+        "-e", "ip.src", "-e", "ipv6.src", "-e", "frame.protocols", *fields, "-z", "conv,tcp",
     )  # fmt: skip
     found: dict[int, list[Values]] = {}
     several: list[int] = []
+    conversations: list[Conversation] = []
+    volumes: dict[int, dict[End, list[int]]] | None = {}
     for line in text.splitlines():
-        frame, icmp, icmp6, *texts = line.split("\t")
-        if "," in texts[0] or (texts[0] and (icmp or icmp6)):
+        if line.count("\t") < len(names):
+            if m := ROW.match(line):
+                conversations.append(
+                    Conversation(
+                        _end(m["a"]), _end(m["b"]), int(m["fa"]), int(m["fb"]), m["ba"], m["bb"]
+                    )
+                )
+            continue
+        frame, icmp, icmp6, length, source4, source6, layers, *texts = line.split("\t")
+        if not texts[0]:
+            continue
+        if "," in texts[0] or icmp or icmp6:
             several.append(int(frame))
+            if not (icmp or icmp6):
+                volumes = None
             continue
         values: Values = {}
         for name, value in zip(names, texts, strict=True):
@@ -133,12 +187,18 @@ def segments(file: Path, *arguments: str) -> dict[int, list[Values]]:
                     values[name] = 1
             elif value:
                 values[name] = _number(name, value.split(",")[0])
-        if "stream" in values:
-            found[int(frame)] = [values]
+        found[int(frame)] = [values]
+        if volumes is not None:
+            inner = layers.split(":tcp")[0].split(":")[-1]
+            source = (source6 if inner.startswith("ipv6") else source4).split(",")[-1]
+            sides = volumes.setdefault(values["stream"], {})
+            entry = sides.setdefault((source, values["sport"]), [0, 0])
+            entry[0] += 1
+            entry[1] += int(length)
     for frame, headers in _by_element(file, several, *arguments).items():
         if headers:
             found[frame] = headers
-    return found
+    return Reading(found, conversations, volumes)
 
 
 def _by_element(file: Path, frames: list[int], *arguments: str) -> dict[int, list[Values]]:
@@ -176,68 +236,9 @@ def _by_element(file: Path, frames: list[int], *arguments: str) -> dict[int, lis
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """A row of `-z conv,tcp`: both ends, and frames and octets from each of them."""
-
-    a: tuple[str, int]
-    b: tuple[str, int]
-    frames_from_a: int
-    frames_from_b: int
-    bytes_from_a: str
-    bytes_from_b: str
-    """As printed: Wireshark rounds to kB from 10 kB up, see `as_printed`."""
-
-
-ROW = re.compile(
-    r"(?P<a>\S+)\s+<->\s+(?P<b>\S+)\s+(?P<fb>\d+) (?P<bb>\d+ \w+)\s+(?P<fa>\d+) (?P<ba>\d+ \w+)\s"
-)
-
-
-def _end(text: str) -> tuple[str, int]:
-    address, _, port = text.rpartition(":")
-    return address, int(port)
-
-
-def conversations(file: Path) -> list[Conversation]:
-    """Return the rows of `-z conv,tcp`, in the order of its own table (by frames)."""
-    return [
-        Conversation(_end(m["a"]), _end(m["b"]), int(m["fa"]), int(m["fb"]), m["ba"], m["bb"])
-        for line in run("-q", "-r", file, "-z", "conv,tcp").splitlines()
-        if (m := ROW.match(line))
-    ]
-
-
 def as_printed(octets: int) -> str:
     """Return a size as Wireshark's conversation table prints it: cut, not rounded."""
     for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
         if octets // 1000**power >= 10:
             return f"{octets // 1000**power} {unit}"
     return f"{octets} bytes"
-
-
-def volumes(file: Path) -> dict[int, dict[tuple[str, int], list[int]]]:
-    """Return exact frames and octets by stream and sender, added up from single packets.
-
-    Counted as `-z conv,tcp` does: every analysed TCP header counts its whole frame, quoted
-    headers do not count.
-    """
-    text = run(
-        "-r", file, "-T", "fields", "-E", "occurrence=a", "-E", "aggregator=,",
-        "-e", "frame.number", "-e", "frame.len", "-e", "ip.src", "-e", "ipv6.src",
-        "-e", "tcp.srcport", "-e", "tcp.stream", "-e", "icmp.type", "-e", "icmpv6.type",
-        "-Y", "tcp",
-    )  # fmt: skip
-    out: dict[int, dict[tuple[str, int], list[int]]] = defaultdict(
-        lambda: defaultdict(lambda: [0, 0])
-    )
-    for line in text.splitlines():
-        _, length, source4, source6, port, stream, icmp, icmp6 = line.split("\t")
-        if icmp or icmp6 or "," in stream or not stream:
-            continue
-        # The innermost address belongs to the only TCP header.
-        source = (source6 or source4).split(",")[-1] if not (source4 and source6) else ""
-        entry = out[int(stream)][source, int(port.split(",")[0])]
-        entry[0] += 1
-        entry[1] += int(length)
-    return out
