@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Iterator, Mapping
 from typing import Literal, cast
 
 from netlab.engine.node import Ready, Running, RunningNode
-from netlab.errors import CapabilityError
+from netlab.errors import CapabilityError, UsageError
 from netlab.model import topology as model
 from netlab.model.topology import Process, Topology
 
@@ -22,12 +23,22 @@ def refuse_impossible(topology: Topology, *, rootless: bool) -> None:
                 "which takes root",
                 hint="run netlab as root, or leave `user` out",
             )
+        if process.user is not None and not _exists(process.user):
+            raise UsageError(f"{place}this machine has no user {process.user!r}")
         if process.cpus is not None or process.memory is not None:
             raise CapabilityError(
                 f"{place}process {process.name!r} wants limits of processors or memory, "
                 "which this version cannot set",
                 hint="leave `cpus` and `memory` out",
             )
+
+
+def _exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
 
 
 def in_order(processes: tuple[Process, ...]) -> Iterator[Process]:
@@ -50,7 +61,8 @@ def start(
     for process in in_order(topology.processes):
         argv = process.command
         if process.user is not None:
-            as_user = (f"--reuid={process.user}", "--init-groups", f"--regid={process.user}")
+            user = pwd.getpwnam(process.user)
+            as_user = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups")
             argv = ("setpriv", *as_user, "--", *argv)
         yield nodes[process.node].spawn(
             process.name,
