@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -220,9 +221,8 @@ def _print_result(result: LabResult) -> None:
     from netlab.report import verdicts
 
     width = min(_width(), 160)
-    click.echo(
-        _paint(f"{result.title} ({result.lab}, run {result.run})", "heading"), color=_color()
-    )
+    for line in textwrap.wrap(f"{result.title} ({result.lab}, run {result.run})", width):
+        click.echo(_paint(line, "heading"), color=_color())
     click.echo("")
     text = verdicts.render(_groups(result), width=width, paint=_paint)
     click.echo(text, color=_color())

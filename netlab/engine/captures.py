@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from netlab.engine.node import Ready, Running
+from netlab.engine.programs import tool
 from netlab.errors import CommandError, DiskFullError, NotReadyError, UsageError
 
 if TYPE_CHECKING:
@@ -191,6 +192,7 @@ def start(
     known = {end.name for end in stage.topology.interfaces(node_name)} | {"lo", "any"}
     if not colon or interface not in known:
         raise UsageError(f"cannot capture at '{where}': write node:interface, for example h1:eth0")
+    tool("tcpdump", "apt-get install tcpdump")
     label = name or where
     stem = label.replace(":", ".")
     path = stage.recording.file(f"captures/{stem}.pcap")

@@ -6,8 +6,12 @@ and without the caller's environment (`-I -S`): quick to start and the same ever
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from pathlib import Path
+
+from netlab.errors import CapabilityError
 
 AGENTS = Path(__file__).resolve().parent.parent / "agents"
 
@@ -18,3 +22,10 @@ def python_agent(name: str) -> tuple[str, ...]:
     if not path.is_file():
         raise FileNotFoundError(f"netlab has no agent {name}")
     return (sys.executable, "-I", "-S", str(path))
+
+
+def tool(name: str, remedy: str) -> None:
+    """CapabilityError with the remedy if a program of the machine is missing."""
+    path = os.environ.get("PATH", "")
+    if shutil.which(name, path=f"{path}:/usr/local/sbin:/usr/sbin:/sbin") is None:
+        raise CapabilityError(f"{name} is not installed", hint=remedy)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from netlab.engine.node import Ready, Running
-from netlab.engine.programs import python_agent
+from netlab.engine.programs import python_agent, tool
 from netlab.errors import CommandError, NotReadyError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def start(
     busy: float = 0.0,
     ports: Sequence[int] = (),
     family: str = "both",
+    listeners: bool = False,
 ) -> Sampler:
     """Sample the TCP sockets of nodes; returns when each has taken its first sample.
 
@@ -63,6 +64,8 @@ def start(
     out = stage.recording.file(f"tcp_info/{nodes[0]}.jsonl").with_name("{node}.jsonl")
     argv = [*python_agent("tcp_info"), "--out", str(out), "--every", f"{every:.6f}s"]
     argv += ["--family", family]
+    if listeners:
+        argv.append("--listeners")
     for node in nodes:
         identity = stage.node(node).run(("readlink", "/proc/self/ns/net")).stdout.strip()
         argv += ["--netns", f"{node}={identity}"]
@@ -75,6 +78,7 @@ def start(
 
 def snapshot(stage: Stage, label: str, nodes: Sequence[str]) -> dict[str, str]:
     """Keep what `ss -tanimo` shows on each node as it is, and return it by node."""
+    tool("ss", "apt-get install iproute2")
     texts: dict[str, str] = {}
     for node in nodes:
         texts[node] = _look(stage, label, node)
@@ -88,6 +92,7 @@ def snapshot_when(
 
     A snapshot of the last look is kept in either case.
     """
+    tool("ss", "apt-get install iproute2")
     text = ""
 
     def look() -> bool:

@@ -154,8 +154,8 @@ def _suite(result: LabResult) -> tuple[str, list[int]]:
             counts[2] += 1
             message = quoteattr(_clean(variation.reason))
             cases.append(
-                f"  <testcase classname={quoteattr(_clean(result.lab))} name={quoteattr(variation.name)}>"
-                f"<error message={message}/></testcase>\n"
+                f"  <testcase classname={quoteattr(_clean(result.lab))} "
+                f"name={quoteattr(variation.name)}><error message={message}/></testcase>\n"
             )
     head = f" <testsuite name={quoteattr(_clean(result.lab))} {_counts(counts)}>\n"
     return f"{head}{''.join(cases)} </testsuite>\n", counts

@@ -45,7 +45,7 @@ from netlab.model.yaml import load
 from netlab.plan.build import build
 from netlab.plan.operations import Plan
 from netlab.recording import Recording, RecordingWriter
-from netlab.recording.directory import new_run, write_file
+from netlab.recording.directory import MANIFEST, mark_interrupted, new_run, write_file
 
 log = logging.getLogger(__name__)
 
@@ -169,22 +169,23 @@ def _attempt(
         settings.say(f"{label}: skipped, {error}")
         return _Outcome(result("skipped", str(error)))
     settings.say(f"{label}: running")
-    writer = Recording.create_at(
-        path,
-        lab.name,
-        name,
-        fault=fault.name if fault else None,
-        options=_options(lab, variation),
-        hz=settings.capabilities.hz if settings.capabilities else None,
-    )
-    resolved = topology_text(changed)
-    writer.write_text("topology.resolved.json", resolved)
-    writer.note(topology_sha256=hashlib.sha256(resolved.encode()).hexdigest())
     try:
-        with writer:
+        with Recording.create_at(
+            path,
+            lab.name,
+            name,
+            fault=fault.name if fault else None,
+            options=_options(lab, variation),
+            hz=settings.capabilities.hz if settings.capabilities else None,
+        ) as writer:
+            resolved = topology_text(changed)
+            writer.write_text("topology.resolved.json", resolved)
+            writer.note(topology_sha256=hashlib.sha256(resolved.encode()).hexdigest())
             _play(lab, changed, plan, variation, writer, settings)
     except KeyboardInterrupt:
-        return _Outcome(result("interrupted", "interrupted"), Recording.open(path))
+        mark_interrupted(path, "interrupted")  # should it have come before the writer was there
+        known = Recording.open(path) if (path / MANIFEST).exists() else None
+        return _Outcome(result("interrupted", "interrupted"), known)
     except CapabilityError as error:
         settings.say(f"{label}: skipped, {error}")
         return _Outcome(result("skipped", str(error)))

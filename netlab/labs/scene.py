@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Generator
 from signal import SIGUSR1
 from typing import Literal
@@ -12,7 +11,7 @@ from netlab.analysis import counters, ss
 from netlab.engine import samplers
 from netlab.engine.hold import Match
 from netlab.engine.node import Ready, Running
-from netlab.engine.programs import python_agent
+from netlab.engine.programs import python_agent, tool
 from netlab.engine.stage import Stage
 from netlab.errors import CapabilityError, CommandError, LabDefinitionError
 from netlab.model.topology import Topology
@@ -63,10 +62,8 @@ def address(topology: Topology, node: str, family: Family = "ipv4") -> str:
 
 def needs(*tools: str) -> None:
     """CapabilityError with the remedy if the machine lacks one of these programs."""
-    for tool in tools:
-        if shutil.which(tool) is None and shutil.which(tool, path="/usr/sbin:/sbin") is None:
-            remedy = _REMEDIES.get(tool, f"install {tool}")
-            raise CapabilityError(f"{tool} is not installed", hint=remedy)
+    for name in tools:
+        tool(name, _REMEDIES.get(name, f"install {name}"))
 
 
 def see(

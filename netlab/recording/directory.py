@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
 
-from netlab.errors import DiskFullError, RecordingError
+from netlab.errors import DiskFullError, EngineError, RecordingError
 from netlab.recording import manifest as manifests
 from netlab.recording import timeline as timelines
 from netlab.recording.manifest import FileDigest, Manifest
@@ -41,10 +41,18 @@ def _disk(path: Path) -> Generator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise DiskFullError(
-            f"no space left for the recording {path}",
-            hint="it is marked interrupted; free some space and run again",
-        ) from None
+        raise _full(path) from None
+
+
+def _full(path: Path) -> DiskFullError:
+    hint = "it is marked interrupted; free some space and run again"
+    return DiskFullError(f"no space left for the recording {path}", hint=hint)
+
+
+def full(path: Path) -> bool:
+    """Tell whether the disk of a recording has no room to speak of (less than 16 KiB)."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize < 16_384
 
 
 def _relative(name: str) -> PurePosixPath:
@@ -144,6 +152,14 @@ class RecordingWriter:
         # The first error is the one to report; the spare manifest has marked the recording anyway.
         with contextlib.suppress(DiskFullError):
             self.close(reason=str(error).split("\n")[0] or type(error).__name__)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise _full(self.path) from None
+        if (
+            isinstance(error, EngineError)
+            and not isinstance(error, DiskFullError)
+            and full(self.path)
+        ):
+            raise _full(self.path) from error
 
     def _write_manifest(self) -> None:
         try:
@@ -261,6 +277,16 @@ class Recording:
             if not path.is_file() or _digest(path) != digest:
                 changed.append(name)
         return tuple(changed)
+
+
+def mark_interrupted(path: Path, reason: str) -> None:
+    """Mark a recording that its writer left behind as interrupted; a finished one stays so."""
+    if (path / MANIFEST).exists():
+        manifest = Recording.open(path).manifest
+        if manifest.status == "running":
+            write_file(
+                path / MANIFEST, replace(manifest, status="interrupted", reason=reason).text()
+            )
 
 
 def write_file(path: Path, text: str) -> None:

@@ -45,7 +45,7 @@ def render(groups: Sequence[Group], *, width: int, paint: Paint = plain) -> str:
     """Return the groups as text of at most `width` columns."""
     out: list[str] = []
     for group in groups:
-        out.append(paint(group.heading, "heading"))
+        out += [paint(line, "heading") for line in textwrap.wrap(group.heading, max(20, width))]
         if group.note:
             out += textwrap.wrap(group.note, width, initial_indent="  ", subsequent_indent="  ")
         same = {(line.outcome, line.reason) for line in group.lines}

@@ -117,7 +117,7 @@ a = socket.socket(socket.{family}); a.bind(({address!r}, 8080)); a.listen(7)
 b = socket.create_connection(({address!r}, 8080)); c, _ = a.accept()
 b.sendall(b"x" * 1000)
 subprocess.run([sys.executable, "-I", "-S", os.environ["AGENT"], "--for", "30ms", "--every",
-                "10ms", "--node", "n", "--port", "8080"], check=True)
+                "10ms", "--node", "n", "--port", "8080", "--listeners"], check=True)
 """
     lines = inside(program)
     assert lines[0]["nodes"] == ["n"]
@@ -199,6 +199,7 @@ def test_the_size_limit_ends_the_run() -> None:
         listener.listen()
         port = str(listener.getsockname()[1])
         argv = [*ALONE, "--every", "1ms", "--for", "20s", "--limit", "3000", "--port", port]
+        argv.append("--listeners")
         done = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1])["reason"] == "size limit"
 
