@@ -201,7 +201,7 @@ def send(args: argparse.Namespace) -> None:
         sent = 0
         for part in range(1, args.parts + 1):
             if part > 1:
-                step(args, "next")
+                step(args, f"part {part}")
             sent = send_all(sock, args, sent, args.bytes * part)
             say("sent", bytes=sent, began_ns=began, at_ns=now_ns())
         if args.reply:

@@ -337,35 +337,54 @@ def replay(args: argparse.Namespace) -> None:
         sock.bind((args.interface, ETH_P_ALL))
         sock.settimeout(0.05)
         say("watching", interface=args.interface, port=args.dport)
-        kept = b""
+        kept = latest = b""
         due = 0
         told = False
         end = time.monotonic() + args.timeout
-        while time.monotonic() < end and not (told and kept):
+        while time.monotonic() < end:
             told = told or signal.SIGUSR1 in signal.sigpending()
             try:
                 packet, where = sock.recvfrom(65535)
             except TimeoutError:
+                if told and kept:  # and everything that had left by then has been looked at
+                    break
                 continue
             if where[2] != OUTGOING or not is_data(packet, args.dport):
                 continue
+            latest = packet
             start = (packet[0] & 0xF) * 4
+            total = struct.unpack_from("!H", packet, 2)[0]
             seq = struct.unpack_from("!I", packet, start + 4)[0]
-            due = (seq + len(packet) - start - (packet[start + 12] >> 4) * 4) % 2**32
+            due = (seq + total - start - (packet[start + 12] >> 4) * 4) % 2**32
             if not kept:
-                kept = packet
-                say("kept", seq=seq, bytes=len(packet))
+                kept = packet[:total]
+                say("kept", seq=seq, bytes=len(kept))
         if not kept:
             raise RefusedError("no data segment left in time")
         copy = bytearray(kept)
         start = (copy[0] & 0xF) * 4
         copy[start + 4 : start + 8] = struct.pack("!I", due)
+        if args.fresh:
+            ours, newest = timestamp_at(kept), timestamp_at(latest)
+            if ours and newest:
+                copy[ours : ours + 4] = latest[newest : newest + 4]
         way = Way(args.interface, args.mac)
         packet = recompute(bytes(copy), ["ip", "tcp"])
         family, destination = destination_of(packet)
         with way.open(family) as out:
             way.send(out, packet, family, destination)
         say("replayed", seq=due, bytes=len(packet))
+
+
+def timestamp_at(packet: bytes) -> int:
+    """Return where the TSval of an IPv4 TCP segment lies in the packet; 0 if it has none."""
+    start = (packet[0] & 0xF) * 4
+    at, end = start + 20, start + (packet[start + 12] >> 4) * 4
+    while at + 1 < end and packet[at]:
+        if packet[at] == 8:
+            return at + 2
+        at += 1 if packet[at] == 1 else max(2, packet[at + 1])
+    return 0
 
 
 def is_data(packet: bytes, dport: int) -> bool:
@@ -418,6 +437,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     again.add_argument("--dport", type=int, required=True)
     again.add_argument("--mac", required=True, help="link address of the next hop")
     again.add_argument("--timeout", type=float, default=30, help="seconds to wait for SIGUSR1")
+    again.add_argument("--fresh", action="store_true", help="with the timestamp of the latest one")
     again.set_defaults(run=replay)
     return parser.parse_args(argv)
 
