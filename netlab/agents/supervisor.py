@@ -807,6 +807,8 @@ class Supervisor:
             message["program"], blob
         )
         self.describe.update(message.get("describe") or {})
+        if self.committed:
+            self.write_state("up")
         return {"ns": time.monotonic_ns() - began}
 
     def do_hosts(self, request: Request) -> None:

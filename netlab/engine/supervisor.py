@@ -147,7 +147,8 @@ def describe(plan: Plan, indexes: Indexes) -> Json:
                 }
             )
     source = os.path.abspath(topology.source) if topology.source else ""  # noqa: PTH100
-    return {"name": topology.name, "source": source, "nodes": nodes}
+    known = [[node, device, index] for (node, device), index in indexes.of.items()]
+    return {"name": topology.name, "source": source, "nodes": nodes, "indexes": known}
 
 
 def hosts(plan: Plan) -> str:

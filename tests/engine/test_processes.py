@@ -46,9 +46,9 @@ def test_programs_run_for_the_length_of_a_stage_each_ready_before_the_next(
     command: [sh, -c, "sleep 0.1; touch {mark}; exec sleep 60"]
     ready: {{ file: {mark} }}
 """)
-    with open_stage(given, notebook):
-        pass
-    assert (notebook.path / "nodes/b/second.stdout.log").read_text() == "found\n"
+    with open_stage(given, notebook) as stage:
+        said = notebook.path / "nodes/b/second.stdout.log"
+        stage.until(lambda: said.read_text() == "found\n", timeout=5, what="the second to say so")
 
 
 @live

@@ -1,0 +1,50 @@
+"""Change a lab that runs: operations applied through its supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+from netlab.engine import channel
+from netlab.engine.lower import Indexes, lower
+from netlab.engine.state import Lab
+from netlab.engine.supervisor import checked, operation_error
+from netlab.errors import EngineError
+from netlab.plan.operations import Operation
+
+
+def indexes_of(lab: Lab) -> Indexes:
+    """The interface indexes of a lab that runs, as its state tells."""
+    return Indexes((node, device, index) for node, device, index in lab.state.get("indexes", ()))
+
+
+def apply(
+    lab: Lab,
+    operations: Iterable[Operation],
+    *,
+    indexes: Indexes | None = None,
+    describe: dict[str, Any] | None = None,
+) -> None:
+    """Apply operations to a lab, in order; OperationError names the one the kernel refused.
+
+    What came before the refused one stays. `describe` replaces parts of the lab's state.
+    """
+    wanted = tuple(operations)
+    known = indexes or indexes_of(lab)
+    program = lower(wanted, known)
+    told = {
+        "indexes": [[node, device, index] for (node, device), index in known.of.items()],
+        **(describe or {}),
+    }
+    try:
+        connection = channel.connect(lab.folder)
+    except OSError as error:
+        raise EngineError(f"the lab {lab.id!r} ended just now") from error
+    with contextlib.closing(connection):
+        request = {"do": "build", "program": program.stages, "describe": told}
+        answer = connection.request(request, blob=program.blob)
+    error = answer.get("error")
+    if error is not None and error.get("kind") == "operation":
+        raise operation_error(str(lab.state.get("source", "")), wanted, error)
+    checked(answer)
