@@ -40,6 +40,7 @@ from netlab.labs.result import (
 )
 from netlab.labs.variation import Variation, vary
 from netlab.model.capabilities import Capabilities
+from netlab.model.dump import dump_json
 from netlab.model.topology import Topology
 from netlab.model.yaml import load
 from netlab.plan.build import build
@@ -178,7 +179,7 @@ def _attempt(
             options=_options(lab, variation),
             hz=settings.capabilities.hz if settings.capabilities else None,
         ) as writer:
-            resolved = topology_text(changed)
+            resolved = dump_json(changed)
             writer.write_text("topology.resolved.json", resolved)
             writer.note(topology_sha256=hashlib.sha256(resolved.encode()).hexdigest())
             _play(lab, changed, plan, variation, writer, settings)
@@ -266,11 +267,6 @@ def weigh(base: FaultResult, fault: Fault, checks: Iterable[CheckResult]) -> Fau
     reasons += [f"'{name}' did not pass either" for name in unexpected]
     outcome = Outcome.FAIL if reasons else Outcome.PASS
     return replace(base, outcome=outcome, broke=broke, reason="; ".join(reasons))
-
-
-def topology_text(topology: Topology) -> str:
-    """Return a topology as JSON text: what was built, with every default filled in."""
-    return json.dumps(_plain(topology), indent=1, ensure_ascii=False) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,230 @@
+"""One end of a TCP conversation that does what its command line says, step by step.
+
+    python -m netlab.agents.actor --port 8080 listen accept recv-eof close
+    python -m netlab.agents.actor --port 8080 --address 10.0.0.2 connect send=5 close
+
+Every action prints what it did as a word and `key=value` pairs with JSON values. `wait` waits for
+SIGUSR1, so that somebody can look in between. What fails is printed with its errno; the program
+goes on with the next action under --keep-going and otherwise ends with status 1.
+
+| action | what it does |
+|---|---|
+| `listen[=BACKLOG]` | bind to the address and port and listen (backlog 5) |
+| `accept` | take the next connection; the one before it stays open |
+| `connect` | connect to the address and port, from `--source-port` if given |
+| `send=N`, `recv=N` | send N octets; receive until N came or the peer closed |
+| `recv-eof` | receive until the peer closes |
+| `shutdown` | say that nothing more will be sent (SHUT_WR) |
+| `close`, `reset` | close with a FIN; close with a RST (SO_LINGER 0) |
+| `quit` | close the listening socket |
+| `quickack=0` | acknowledge late (TCP_QUICKACK 0) |
+| `reuse` | SO_REUSEADDR on the sockets made after it |
+| `sleep=SECONDS`, `wait` | let time pass; wait for SIGUSR1 |
+
+A single file that needs nothing but Python's library; it also runs under `python3 -I -S`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+
+def say(word: str, **pairs: str | float) -> None:
+    """Print one step, stamped with the time that captures use."""
+    pairs = {**pairs, "at_ns": time.clock_gettime_ns(time.CLOCK_REALTIME)}
+    print(word, *(f"{key}={json.dumps(value)}" for key, value in pairs.items()), flush=True)
+
+
+class Actor:
+    """The sockets of one end, and what can be done with them."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.listener: socket.socket | None = None
+        self.sockets: list[socket.socket] = []
+        self.reuse_address = False
+
+    @property
+    def current(self) -> socket.socket:
+        """The connection that was opened last."""
+        if not self.sockets:
+            raise OSError(errno.ENOTCONN, "there is no connection")
+        return self.sockets[-1]
+
+    def _socket(self) -> tuple[socket.socket, tuple[object, ...]]:
+        flags = 0 if self.args.address else socket.AI_PASSIVE
+        found = socket.getaddrinfo(
+            self.args.address or None, self.args.port, type=socket.SOCK_STREAM, flags=flags
+        )
+        family, _, _, _, address = found[0]
+        made = socket.socket(family, socket.SOCK_STREAM)
+        if self.args.congestion:
+            made.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_CONGESTION, self.args.congestion.encode()
+            )
+        if self.reuse_address:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return made, address
+
+    def listen(self, argument: str) -> None:
+        """Bind and listen."""
+        made, address = self._socket()
+        made.bind(address)
+        made.listen(int(argument or 5))
+        self.listener = made
+        say("listening", port=made.getsockname()[1])
+
+    def accept(self, _: str) -> None:
+        """Take the next connection."""
+        if self.listener is None:
+            raise OSError(errno.EINVAL, "nobody listens")
+        conn, peer = self.listener.accept()
+        self.sockets.append(conn)
+        say("accepted", peer=peer[0], peer_port=peer[1])
+
+    def connect(self, _: str) -> None:
+        """Connect; a timeout of 0 waits as long as the kernel does."""
+        made, address = self._socket()
+        if self.args.source_port:
+            made.bind(("", self.args.source_port))
+        made.settimeout(self.args.timeout or None)
+        say("connecting", port=self.args.port)
+        began = time.monotonic()
+        made.connect(address)
+        self.sockets.append(made)
+        local = made.getsockname()
+        say("connected", local_port=local[1], seconds=round(time.monotonic() - began, 6))
+
+    def send(self, argument: str) -> None:
+        """Send so many octets."""
+        count = int(argument)
+        self.current.sendall(b"x" * count)
+        say("sent", bytes=count)
+
+    def recv(self, argument: str) -> None:
+        """Receive so many octets, or until the peer closes."""
+        wanted, got = int(argument), 0
+        while got < wanted:
+            data = self.current.recv(min(65536, wanted - got))
+            if not data:
+                break
+            got += len(data)
+        say("received", bytes=got, eof=got < wanted)
+
+    def recv_eof(self, _: str) -> None:
+        """Receive until the peer closes."""
+        got = 0
+        while data := self.current.recv(65536):
+            got += len(data)
+        say("received", bytes=got, eof=True)
+
+    def shutdown(self, _: str) -> None:
+        """Say that nothing more will be sent."""
+        self.current.shutdown(socket.SHUT_WR)
+        say("shut")
+
+    def close(self, _: str) -> None:
+        """Close the connection that was opened last."""
+        self.current.close()
+        self.sockets.pop()
+        say("closed")
+
+    def reset(self, _: str) -> None:
+        """Close with a reset."""
+        linger = struct.pack("ii", 1, 0)
+        self.current.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.current.close()
+        self.sockets.pop()
+        say("reset")
+
+    def quit(self, _: str) -> None:
+        """Close the listening socket."""
+        if self.listener is not None:
+            self.listener.close()
+            self.listener = None
+        say("quit")
+
+    def quickack(self, argument: str) -> None:
+        """Choose whether to acknowledge at once."""
+        self.current.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, int(argument))
+        say("quickack", value=int(argument))
+
+    def reuse(self, _: str) -> None:
+        """Let sockets made from now on reuse an address."""
+        self.reuse_address = True
+        say("reuse")
+
+    def sleep(self, argument: str) -> None:
+        """Let time pass."""
+        time.sleep(float(argument))
+        say("slept", seconds=float(argument))
+
+    def wait(self, _: str) -> None:
+        """Wait for SIGUSR1."""
+        say("waiting")
+        signal.sigwait({signal.SIGUSR1})
+        say("resumed")
+
+    def action(self, text: str) -> tuple[Callable[[str], None], str]:
+        """Return what a word of the command line does, and its argument."""
+        name, _, argument = text.partition("=")
+        if name not in ACTIONS:
+            raise ValueError(f"{text!r} is no action; there are {', '.join(ACTIONS)}")
+        return getattr(self, name.replace("-", "_")), argument
+
+
+ACTIONS = (
+    "listen", "accept", "connect", "send", "recv", "recv-eof", "shutdown", "close", "reset",
+    "quit", "quickack", "reuse", "sleep", "wait",
+)  # fmt: skip
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="actor", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--address", default="", help="where to listen, or connect to")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--source-port", type=int, default=0)
+    parser.add_argument("--timeout", type=float, default=0, help="of connect; 0 = the kernel's")
+    parser.add_argument("--congestion", default="cubic", help="congestion control")
+    parser.add_argument("--keep-going", action="store_true", help="go on after a failure")
+    parser.add_argument("actions", nargs="+", help=", ".join(ACTIONS))
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do the actions; 0 when all were done, 1 when one failed, 2 when one is unknown."""
+    args = parse(argv)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    actor = Actor(args)
+    try:
+        plan = [(text, *actor.action(text)) for text in args.actions]
+    except ValueError as error:
+        print(f"actor: {error}", file=sys.stderr)
+        return 2
+    status = 0
+    for text, do, argument in plan:
+        try:
+            do(argument)
+        except OSError as error:
+            name = errno.errorcode.get(error.errno, "") if error.errno else ""
+            say("failed", action=text, errno=name or "timeout", text=error.strerror or str(error))
+            status = 1
+            if not args.keep_going:
+                break
+        except KeyboardInterrupt:
+            say("interrupted")
+            return 130
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
