@@ -212,13 +212,24 @@ with GuestMachine() as guest:
 """
 
 
-def controller(argv: list[str], *, user: int | None = None) -> subprocess.Popen[str]:
+WITHOUT_NAMESPACES = """
+echo 0 >/proc/sys/user/max_user_namespaces
+exec setpriv --inh-caps=-all --ambient-caps=-all "$@"
+"""
+
+
+def controller(
+    argv: list[str], *, user: int | None = None, namespaces: bool = True
+) -> subprocess.Popen[str]:
     """A process of its own that boots a guest and runs a command in it."""
     words = [sys.executable, "-c", textwrap.dedent(CONTROLLER.format(argv=argv))]
     if user is not None:
         reachable = Path(sys.base_prefix).owner() != "root" or _readable_by_all(sys.base_prefix)
         if not reachable:
             words[0] = shutil.which("python3", path="/usr/bin:/usr/local/bin") or words[0]
+        if not namespaces:
+            closed = ["sh", "-euc", WITHOUT_NAMESPACES, "sh"]
+            words = ["unshare", "--user", "--map-current-user", "--keep-caps", *closed, *words]
         words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *words]
     return subprocess.Popen(
         words,
@@ -312,6 +323,24 @@ def test_an_ordinary_user_is_root_inside() -> None:
     with controller(argv, user=65534) as process:
         out, _ = process.communicate(timeout=60)
     assert out == "0\nok\n"
+    assert leftovers() == before
+
+
+@uml
+@pytest.mark.needs("root", "userns")
+def test_where_user_namespaces_are_closed_it_works_too_and_leaves_nothing() -> None:
+    before = leftovers()
+    argv = ["sh", "-c", "echo up; while :; do :; done"]
+    with controller(argv, user=65534, namespaces=False) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == ["0\n", "up\n"]
+        assert leftovers() > before, "a folder while it runs"
+        below = descendants(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+        assert gone(below)
+    deadline = time.monotonic() + 5
+    while leftovers() != before and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert leftovers() == before
 
 
