@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import shutil
 import socket
 import subprocess
@@ -77,10 +79,16 @@ class LocalAgent:
 
     def ended(self, timeout: float) -> int | None:
         """Wait for the child; None while it runs."""
+        if self.process.poll() is not None:
+            return self.process.returncode
+        # Popen.wait(timeout) looks every 50 ms; the kernel tells at once.
+        pidfd = os.pidfd_open(self.process.pid)
         try:
-            return self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return None
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            return self.process.wait() if poll.poll(timeout * 1000) else None
+        finally:
+            os.close(pidfd)
 
     def kill(self) -> None:
         """SIGKILL for the child."""
