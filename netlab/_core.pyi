@@ -2,17 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeAlias, final
 
 __version__: str
 
-type Progress = Callable[[int, int | None, int], object]
-"""Called a few times a second with bytes done, bytes in all (if known), packets; a false answer other
-than None stops the run."""
+Progress: TypeAlias = Callable[[int, int | None, int], object]
+"""Called a few times a second with bytes done, bytes in all (if known), packets; a false
+answer other than None stops the run."""
 
 @final
 class Table:
-    """Columns of equal length. Anything that speaks the Arrow PyCapsule interface takes it as it is."""
+    """Columns of equal length. Anything that speaks the Arrow PyCapsule interface takes it
+    as it is."""
 
     def columns(self) -> list[str]: ...
     def column(self, name: str) -> list[Any]: ...
@@ -28,13 +29,15 @@ class Summary:
     def totals(self) -> dict[str, Any]:
         """Counts over the whole capture.
 
-        `format` (pcap, nsecpcap, pcapng), `compression` (gzip, zstd, None), `sections`, `comments`,
-        `interfaces` (list of dict: id, section, link_type, snaplen, ticks_per_second, offset_s, name,
-        description, filter, packets, received, dropped, os_dropped), `packets`,
-        `other_records` (numbered among the frames, but no packets), `bytes`, `captured_bytes`, `first_ns`, `last_ns`, `time_back`, `cut_packets`, `undecodable` (reason to
-        count), `unknown_link_types` (LINKTYPE_ to count), `arp`, `fragments`, `reassembled`,
-        `fragments_dropped`, `vlan`, `tunnelled`, `icmp_errors`, `checksums_good|bad|partial`, `flows`,
-        `evicted_flows|packets|bytes`, `truncated_at`, `damaged_at` (offsets or None), `warnings`.
+        `format` (pcap, nsecpcap, pcapng), `compression` (gzip, zstd, None), `sections`,
+        `comments`, `interfaces` (list of dict: id, section, link_type, snaplen,
+        ticks_per_second, offset_s, name, description, filter, packets, received, dropped,
+        os_dropped), `packets`, `other_records` (numbered among the frames, but no packets),
+        `bytes`, `captured_bytes`, `first_ns`, `last_ns`, `time_back`, `cut_packets`,
+        `undecodable` (reason to count), `unknown_link_types` (LINKTYPE_ to count), `arp`,
+        `fragments`, `reassembled`, `fragments_dropped`, `vlan`, `tunnelled`, `icmp_errors`,
+        `checksums_good|bad|partial`, `flows`, `evicted_flows|packets|bytes`, `truncated_at`,
+        `damaged_at` (offsets or None), `warnings`.
         """
 
     @property
@@ -46,7 +49,8 @@ class Summary:
         """Octets held by flow records, their seldom parts, and pools."""
 
     def segments(self, stream: int | None = None) -> Table:
-        """One row per TCP packet of a stream, or of all; reads the file again unless they were kept."""
+        """One row per TCP packet of a stream, or of all; reads the file again unless they
+        were kept."""
 
     def series(self, stream: int | None = None, bin_ns: int | None = None) -> Table:
         """Packets, octets, retransmissions, flight and window per bin and direction."""
@@ -68,9 +72,10 @@ def summarize(
 ) -> Summary:
     """Read a capture ("-" is standard input) and analyse its flows.
 
-    The GIL is released throughout; signals are looked at a few times a second. A cut or damaged capture
-    gives what stands before the damage: see `truncated_at` and `warnings`. What is no capture raises
-    `netlab.errors.CaptureError`. `chunk` (frames handled at once) changes nothing but speed.
+    The GIL is released throughout; signals are looked at a few times a second. A cut or damaged
+    capture gives what stands before the damage: see `truncated_at` and `warnings`. What is no
+    capture raises `netlab.errors.CaptureError`. `chunk` (frames handled at once) changes
+    nothing but speed.
     """
 
 def merge(
@@ -81,7 +86,8 @@ def merge(
 ) -> dict[str, Any]:
     """Write the packets of several captures in order of time as pcapng.
 
-    Equal stamps keep the order of `paths`. Returns `read`, `written`, `warnings` (damage in the inputs).
+    Equal stamps keep the order of `paths`. Returns `read`, `written`, `warnings` (damage in the
+    inputs).
     """
 
 def filter(
@@ -95,10 +101,10 @@ def filter(
 ) -> dict[str, Any]:
     """Write the packets of a capture that satisfy every condition given, as pcapng.
 
-    `streams` are TCP streams, `frames` frame numbers. Words of `expression`: ip ip6 tcp udp icmp icmp6
-    sctp, [src|dst] host A, [src|dst] net A/N, [src|dst] port N[-M], syn fin rst ack psh urg ece cwr,
-    data, vlan [N], tunnel, quoted, len|bytes|ttl OP N, frame N[-M], not, and, or, parentheses. A
-    mistake in it is a ValueError. Returns `read`, `written`, `warnings`.
+    `streams` are TCP streams, `frames` frame numbers. Words of `expression`: ip ip6 tcp udp
+    icmp icmp6 sctp, [src|dst] host A, [src|dst] net A/N, [src|dst] port N[-M], syn fin rst ack
+    psh urg ece cwr, data, vlan [N], tunnel, quoted, len|bytes|ttl OP N, frame N[-M], not, and,
+    or, parentheses. A mistake in it is a ValueError. Returns `read`, `written`, `warnings`.
     """
 
 def schema() -> list[tuple[str, str, str, str, str, str]]:

@@ -38,7 +38,7 @@ pub struct Options {
     pub checksums: bool,
     /// Whose rules.
     pub rules: Rules,
-    /// Frames per chunk; changes nothing but speed.
+    /// Frames per chunk, 0 to let the engine choose; changes nothing but speed.
     pub chunk: u32,
     /// What to keep beside flows.
     pub keep: Keep,
@@ -414,7 +414,13 @@ fn run(
     if threads == 1 {
         let mut chunk = Chunk::default();
         while !intake.done {
-            intake.next(&mut chunk, options.chunk.max(1), Some(&mut *progress));
+            // Few flows: a small chunk stays in the first cache. Many: a long one keeps prefetches flowing.
+            let limit = match options.chunk {
+                0 if all[0].is_small() => 64,
+                0 => 1024,
+                asked => asked,
+            };
+            intake.next(&mut chunk, limit, Some(&mut *progress));
             all[0].process(&chunk, None);
         }
     } else {

@@ -87,6 +87,11 @@ impl Shard {
         }
     }
 
+    /// Whether all flows fit in the caches.
+    pub fn is_small(&self) -> bool {
+        self.table.flows.len() < SMALL
+    }
+
     /// Work on the packets of a chunk that fall to this shard: all, or those listed.
     pub fn process(&mut self, chunk: &Chunk, list: Option<&[u32]>) {
         let detail = self.keep.segments != Wanted::None || self.series.is_some();
@@ -101,7 +106,7 @@ impl Shard {
     #[inline(always)]
     fn batches<const DETAIL: bool>(&mut self, chunk: &Chunk, count: usize, at: impl Fn(usize) -> usize) {
         let packet = |i: usize| chunk.packets.get(at(i));
-        if self.table.flows.len() < SMALL {
+        if self.is_small() {
             // Everything is in the cache already: asking for it would only cost instructions.
             for i in 0..count {
                 if let Some(packet) = packet(i) {
@@ -230,7 +235,7 @@ impl Shard {
         // tcp.completeness and the history: both change a few times in a flow's life.
         let data = packet.len > 0;
         let acks = packet.flags & flag::ACK != 0;
-        let mut complete = if data { 8 } else { 0 };
+        let mut complete = if data && packet.flags & flag::RST == 0 { 8 } else { 0 };
         if acks {
             complete |= match packet.flags & (flag::SYN | flag::FIN) {
                 0 if !data => 4,

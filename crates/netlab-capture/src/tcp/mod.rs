@@ -480,13 +480,13 @@ impl Tcp {
             if flight > 0 && flight < 2_000_000_000 {
                 verdict.in_flight = flight - edge;
                 f.flight_max = f.flight_max.max(verdict.in_flight);
-                if DETAIL {
-                    let detail = &mut self.details[step.slot][dir];
-                    detail.push_bytes =
-                        if detail.push_last { len } else { detail.push_bytes.wrapping_add(len) };
-                    detail.push_last = packet.flags & flag::PSH != 0;
-                    verdict.push_bytes = detail.push_bytes;
-                }
+            }
+            if DETAIL {
+                // Counted always, shown beside the octets in flight.
+                let detail = &mut self.details[step.slot][dir];
+                detail.push_bytes = if detail.push_last { len } else { detail.push_bytes.wrapping_add(len) };
+                detail.push_last = packet.flags & flag::PSH != 0;
+                verdict.push_bytes = if verdict.in_flight > 0 { detail.push_bytes } else { 0 };
             }
         }
         verdict.flags |= flags;
@@ -546,8 +546,7 @@ impl Tcp {
         // The newest segments, as far down as they touch one another.
         let mut tail: Option<(u32, u32)> = None;
         if r.ring != 0 {
-            let entries: Vec<Entry> = self.rings.iter(r.ring).collect();
-            for entry in entries.iter().rev() {
+            for entry in self.rings.sent(r.ring).iter().rev() {
                 tail = match tail {
                     None => Some((entry.seq, entry.end)),
                     Some((low, high)) if entry.end == low => Some((entry.seq, high)),
@@ -615,7 +614,9 @@ impl Tcp {
         let oldest = match f.ring {
             0 if f.state & state::ONE != 0 => Some((f.one_time, f.one_frame)),
             0 => None,
-            ring if later => self.rings.iter(ring).find(|e| !before(e.seq, seq)).map(|e| (e.time, e.frame)),
+            ring if later => {
+                self.rings.sent(ring).iter().find(|e| !before(e.seq, seq)).map(|e| (e.time, e.frame))
+            }
             ring => self.rings.oldest(ring).map(|e| (e.time, e.frame)),
         };
         let next_frame = if DETAIL { self.details[step.slot][step.dir].next_frame } else { 0 };
