@@ -47,8 +47,8 @@ impl Coverage {
         self.seen.iter().filter(|bits| **bits != 0).count()
     }
 
-    fn counters(&self) -> impl Iterator<Item = &'static mut [u8]> {
-        self.ranges.iter().map(|&(start, stop)| {
+    fn counters(&self) -> impl Iterator<Item = &'static mut [u8]> + use<> {
+        self.ranges.clone().into_iter().map(|(start, stop)| {
             // SAFETY: LLVM laid out these octets for the life of the process, and only the instrumented
             // code of this thread writes them while the fuzzer runs on one thread; on several the counts
             // may be torn, which costs precision and nothing else.

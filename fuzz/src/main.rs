@@ -31,8 +31,10 @@ static ALLOCATOR: memory::Counting = memory::Counting;
 const LONGEST: usize = 64 << 10;
 /// An input that takes longer hangs.
 const HANG: Duration = Duration::from_secs(5);
-/// Memory that any input may take, and what each of its octets may add.
-const BASE_MEMORY: usize = 48 << 20;
+/// Memory that any input may take (tables and buffers that are reserved at once, most of it never
+/// touched: a pcapng block may claim 128 MiB, and a pipe's buffer grows to twice that), and what each of its octets may add: a packet of 60 octets makes a flow and, with segments
+/// kept and written out as text, a row of every column.
+const BASE_MEMORY: usize = 320 << 20;
 const MEMORY_PER_OCTET: usize = 400;
 
 static CURRENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
