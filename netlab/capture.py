@@ -12,7 +12,7 @@ This is the public face of `netlab.analysis.capture`; docs/capture-schema.md des
 
 from __future__ import annotations
 
-from netlab.analysis.capture import Summary, Table, summarize
+from netlab.analysis.capture import Copied, Summary, Table, filter, merge, summarize
 from netlab.analysis.rows import Bin, Flow, Segment
 
-__all__ = ["Bin", "Flow", "Segment", "Summary", "Table", "summarize"]
+__all__ = ["Bin", "Copied", "Flow", "Segment", "Summary", "Table", "filter", "merge", "summarize"]

@@ -12,7 +12,9 @@ Nothing here starts a process or reads a clock.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from netlab import _core
@@ -215,6 +217,71 @@ def _guarded(call: Callable[[], T]) -> T:
         return call()
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What `merge` and `filter` did: packets read and written, and what was wrong."""
+
+    read: int
+    written: int
+    warnings: tuple[str, ...]
+
+
+def _copied(result: Mapping[str, Any]) -> Copied:
+    return Copied(result["read"], result["written"], tuple(result["warnings"]))
+
+
+def _distinct(inputs: Sequence[str], out: str) -> None:
+    """Refuse to write over what is being read."""
+    if Path(out).exists():
+        for name in inputs:
+            if name != "-" and Path(name).exists() and Path(name).samefile(out):
+                raise UsageError(f"{out} is also the input", hint="write to another file")
+
+
+def merge(paths: Sequence[str | PathLike[str]], out: str | PathLike[str]) -> Copied:
+    """Write the packets of several captures in order of time to a pcapng file.
+
+    Packets of equal time keep the order of `paths`.
+    """
+    names = [fspath(path) for path in paths]
+    _distinct(names, fspath(out))
+    return _copied(_written(lambda: _core.merge(names, fspath(out)), fspath(out)))
+
+
+def filter(
+    path: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    expression: str | None = None,
+    streams: Sequence[int] | None = None,
+    frames: Sequence[int] | None = None,
+) -> Copied:
+    """Write the packets that satisfy every condition given to a pcapng file.
+
+    `expression` is a small language of packets (``host 10.0.0.1 and syn``, see `netlab pcap filter
+    --help`), `streams` are TCP stream numbers, `frames` frame numbers.
+    """
+    name = fspath(path)
+    _distinct([name], fspath(out))
+    return _copied(
+        _written(
+            lambda: _core.filter(
+                name, fspath(out), streams=streams, frames=frames, expression=expression
+            ),
+            fspath(out),
+        )
+    )
+
+
+def _written(call: Callable[[], dict[str, Any]], out: str) -> dict[str, Any]:
+    try:
+        return call()
+    except (ValueError, OverflowError) as error:
+        raise UsageError(str(error)) from None
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror or error}") from None
 
 
 def summarize(

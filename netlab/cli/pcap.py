@@ -18,7 +18,7 @@ import click
 from netlab.errors import NetlabError, UsageError
 
 if TYPE_CHECKING:
-    from netlab.analysis.capture import Summary, Table
+    from netlab.analysis.capture import Copied, Summary, Table
     from netlab.cli.tables import Column, Row
 
 DAMAGED: Final = 3
@@ -728,6 +728,105 @@ def series(
         ascending=ascending, top=top, every=every, names=columns, form=form, parquet=parquet,
         usual=100,
     )  # fmt: skip
+
+
+@pcap.command()
+@click.argument("captures", metavar="FILE...", nargs=-1, required=True)
+@click.option("-o", "--output", "out", required=True, metavar="OUT", help="The pcapng to write.")
+def merge(captures: tuple[str, ...], out: str) -> None:
+    """Write the packets of several captures in order of time as one pcapng."""
+    from netlab.capture import merge as join
+
+    _copied(join(captures, out), out)
+
+
+def _numbers(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """Return frame numbers for text such as 1-20,35."""
+    del ctx
+    if value is None:
+        return None
+    found: list[int] = []
+    for part in value.split(","):
+        first, _, last = part.partition("-")
+        if not (first.isdecimal() and (last or first).isdecimal()):
+            raise click.BadParameter(f"{part!r} is no frame number; write 1-20,35", param=param)
+        low, high = int(first), int(last or first)
+        if not 1 <= low <= high or high - low > 10_000_000:
+            raise click.BadParameter(f"{part!r} is no range of frames", param=param)
+        found.extend(range(low, high + 1))
+    return tuple(found)
+
+
+@pcap.command("filter")
+@CAPTURE
+@click.argument("out", metavar="OUT")
+@click.argument("expression", metavar="[EXPRESSION]", nargs=-1)
+@click.option(
+    "--stream",
+    "streams",
+    type=click.IntRange(0),
+    multiple=True,
+    help="Packets of this TCP stream; may be repeated.",
+)
+@click.option("--frames", callback=_numbers, metavar="1-20,35", help="These frames.")
+@click.option(
+    "--where",
+    metavar="EXPR",
+    help="Packets of the TCP flows for which this holds, as of netlab pcap flows.",
+)
+def filter_(
+    capture: str,
+    out: str,
+    expression: tuple[str, ...],
+    streams: tuple[int, ...],
+    frames: tuple[int, ...] | None,
+    where: str | None,
+) -> None:
+    """Write the packets that satisfy every condition as pcapng.
+
+    \b
+    EXPRESSION is made of
+      ip ip6 tcp udp icmp icmp6 sctp vlan [N] tunnel quoted data
+      [src|dst] host ADDRESS    [src|dst] net ADDRESS/N    [src|dst] port N[-M]
+      syn fin rst ack psh urg ece cwr
+      len|bytes|ttl (< <= = != >= >) N    frame N[-M]
+      and or not ( )
+    """  # noqa: D301 - click reads the backspace as "do not wrap"
+    from netlab.capture import filter as select
+    from netlab.capture import summarize
+
+    chosen = set(streams)
+    if where is not None:
+        if capture == "-":
+            raise UsageError("--where needs a file that can be read twice")
+        table = summarize(capture).flows
+        numbers, protos = table.column("stream"), table.column("proto")
+        rows = _chosen(table, where, None, False) or []
+        chosen |= {numbers[row] for row in rows if protos[row] == "tcp"}
+    if not (chosen or expression or frames or where is not None):
+        raise UsageError("no condition", hint="give an EXPRESSION, --stream, --frames or --where")
+    result = select(
+        capture,
+        out,
+        expression=" ".join(expression) or None,
+        frames=frames,
+        streams=sorted(chosen) if chosen or where is not None else None,
+    )
+    _copied(result, out)
+
+
+def _copied(result: Copied, out: str) -> None:
+    from netlab.cli.tables import printable
+
+    for warning in result.warnings:
+        click.echo(f"warning: {printable(warning)}", err=True)
+    click.echo(
+        f"{result.written:,} of {result.read:,} packets written to {printable(out)}", err=True
+    )
+    if result.warnings:
+        raise click.exceptions.Exit(DAMAGED)
 
 
 @pcap.command()
