@@ -24,9 +24,9 @@ from netlab.labs.scene import (
     Stage,
     address,
     agent,
+    disguise,
     ping,
     see,
-    wired,
 )
 from netlab.units import ms
 
@@ -75,8 +75,10 @@ def say_hello(
     if rtt:
         with stage.phase("calibrate"):
             ping(stage, "client", address(stage.topology, calibrate, family), count=5)
-    if disguised:
-        disguise(stage, disguised)
+    if disguised:  # acknowledgements in the SYN-ACK, sequence numbers in what comes after it
+        which = "==" if disguised == "ackseq" else "!="
+        packets = f"tcp sport {PORT} tcp flags & syn {which} syn"
+        disguise(stage, "server", "client", packets, f"tcp {disguised}")
     stage.snapshot("before", "client", "server")
     capture = stage.capture("client:eth0", filter=f"tcp port {PORT}")
     six = stage.capture("client:eth0", name="first-six", filter=flag_filter(family, flags), count=6)
@@ -172,20 +174,6 @@ def flag_filter(family: Family, flags: int) -> str:
     """
     octet = "tcp[13]" if family == "ipv4" else "ip6[53]"
     return f"tcp port {PORT} and {octet} & {flags:#04x} != 0"
-
-
-def disguise(stage: Stage, field: str) -> None:
-    """Flip bit 8 of a number of the server's segments on the wire, and back at the client.
-
-    Neither end notices; whoever looks at the wire in between does. "ackseq" is flipped in the
-    SYN-ACK, "sequence" in every segment after it.
-    """
-    which = "==" if field == "ackseq" else "!="
-    flip = f"tcp sport {PORT} tcp flags & syn {which} syn tcp {field} set tcp {field} ^ 0x100"
-    for node, hook in (("server", "output"), ("client", "prerouting")):
-        chain = f"type filter hook {hook} priority 0\n{flip}"
-        rules = f"table inet disguise {{\nchain flip {{\n{chain}\n}}\n}}\n"
-        stage.enter(wired(stage, "disguise", rules, node))
 
 
 def opening(seen: Evidence) -> tuple[Segment, ...]:

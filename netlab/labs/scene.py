@@ -26,11 +26,13 @@ __all__ = [
     "agent",
     "count",
     "counter",
+    "disguise",
     "keep",
     "needs",
     "ping",
     "proceed",
     "see",
+    "until_said",
     "wired",
 ]
 
@@ -84,6 +86,12 @@ def see(
     what = f"a connection of port {port} in {state} on {node}"
     samplers.snapshot_when(stage, label, node, there, timeout=timeout, what=what)
     return found[0]
+
+
+def until_said(stage: Stage, program: Running, text: str, *, timeout: float = 20.0) -> None:
+    """Wait until a program has printed `text`; NotReadyError if it never does."""
+    what = f"{program.name} on {program.node} to say '{text}'"
+    stage.until(lambda: text in program.stdout, timeout=timeout, what=what)
 
 
 def ping(stage: Stage, source: str, target: str, *, count: int, every: float = 0.2) -> None:
@@ -148,3 +156,15 @@ def proceed(stage: Stage, program: Running, before: str, *, go: bool = True) -> 
     )
     if go:
         program.signal(SIGUSR1)
+
+
+def disguise(stage: Stage, sender: str, receiver: str, packets: str, field: str) -> None:
+    """Flip bit 8 of a field of some packets where `sender` sends them, and back at `receiver`.
+
+    Neither end notices; whoever looks at the wire in between does. `packets` is an nft expression,
+    `field` a word of nft such as "tcp ackseq"; it lasts until the stage ends.
+    """
+    for node, hook in ((sender, "output"), (receiver, "prerouting")):
+        chain = f"type filter hook {hook} priority 0\n{packets} {field} set {field} ^ 0x100"
+        rules = f"table inet disguise {{\nchain flip {{\n{chain}\n}}\n}}\n"
+        stage.enter(wired(stage, "disguise", rules, node))
