@@ -289,3 +289,68 @@ def test_help_of_the_group_lists_every_command() -> None:
     text = netlab("--help").stdout
     for name in ("summary", "flows", "segments", "series", "columns"):
         assert name in text
+
+
+def test_filter_writes_the_packets_asked_for(many: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.pcapng"
+    done = netlab("filter", many, out, "port 40007 and not syn")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"8 of 600 packets written to {out}\n"
+    found = json.loads(netlab("flows", out, "--json").stdout)
+    assert [(row["orig_p"], row["orig_pkts"] + row["resp_pkts"]) for row in found] == [(40007, 8)]
+    assert netlab("filter", many, out, "--stream", "3", "--stream", "4").stderr.startswith("20 of")
+    assert netlab("filter", many, out, "--frames", "1-20,35").stderr.startswith("21 of")
+    assert netlab("filter", many, out, "--where", "port > 40057").stderr.startswith("20 of")
+
+
+def test_merge_puts_packets_in_order_of_time(tmp_path: Path) -> None:
+    files = []
+    for number in range(3):
+        file = tmp_path / f"{number}.pcap"
+        packets = pcaps.handshake(client_port=40000 + number, start_ns=pcaps.START + number)
+        file.write_bytes(pcaps.pcap(packets, nano=True))
+        files.append(file)
+    out = tmp_path / "merged.pcapng"
+    assert netlab("merge", *files, "-o", out).returncode == 0
+    summary = json.loads(netlab("summary", out, "--json").stdout)
+    assert summary["totals"]["packets"] == 30
+    assert summary["totals"]["time_back"] == 0
+
+
+FILTERS = {
+    ("prt 80",): "'prt' is not understood",
+    (): "no condition; give an EXPRESSION",
+    ("--frames", "0"): "is no range of frames",
+    ("--frames", "x"): "is no frame number; write 1-20,35",
+    ("--where", "nosuch"): "there is no column 'nosuch'",
+}
+
+
+@pytest.mark.parametrize("arguments", FILTERS)
+def test_wrong_filters_are_explained(
+    arguments: tuple[str, ...], many: Path, tmp_path: Path
+) -> None:
+    done = netlab("filter", many, tmp_path / "out", *arguments)
+    assert done.returncode == 2
+    assert FILTERS[arguments] in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_over_its_own_input(many: Path) -> None:
+    before = many.read_bytes()
+    for arguments in (("filter", many, many, "tcp"), ("merge", many, "-o", many)):
+        done = netlab(*arguments)
+        assert done.returncode == 2
+        assert "is also the input" in done.stderr
+    assert many.read_bytes() == before
+
+
+def test_merge_of_what_is_no_capture_leaves_nothing(many: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("hello")
+    out = tmp_path / "out"
+    for wrong in ("text", "missing"):
+        done = netlab("merge", many, tmp_path / wrong, "-o", out)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith("out")] == []
