@@ -108,9 +108,9 @@ def methods(folder: Path, wanted: list[str]) -> dict[str, Method]:
     subprocess.run([compiler, "-O2", "-o", str(raw), str(HERE / "raw.c")], check=True)
     found: dict[str, Method] = {
         "raw": lambda net: conversation([str(raw)], network.as_text(net) + "go\n"),
-        "raw, named": lambda net: conversation([str(raw), "names"], network.as_text(net) + "go\n"),
-        "netlab, same state": script("with_netlab.py", "same"),
-        "netlab, its defaults": script("with_netlab.py", "default"),
+        "raw (named)": lambda net: conversation([str(raw), "names"], network.as_text(net) + "go\n"),
+        "netlab (same state)": script("with_netlab.py", "same"),
+        "netlab (its defaults)": script("with_netlab.py", "default"),
         "netlab up FILE": whole_command,
         "ip -batch": script("with_ip_batch.py"),
         "pyroute2": script("with_pyroute2.py"),

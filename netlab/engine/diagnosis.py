@@ -90,6 +90,17 @@ def _limits() -> Iterator[Finding]:
         remedy = f"`sudo sysctl user.max_{kind}_namespaces=10000`" if few else ""
         level = Level.MISSING if few else Level.OK
         yield Finding("limits", f"{kind} namespaces", level, str(number), remedy)
+    for family in ("ipv4", "ipv6"):
+        key = f"net.{family}.neigh.default.gc_thresh3"
+        try:
+            number = int(Path("/proc/sys", *key.split(".")).read_text())
+        except OSError:
+            continue  # only the machine's own namespace shows it
+        few = number < 2 * MANY_NODES
+        remedy = f"`sudo sysctl {key}={8 * MANY_NODES}` if large labs lose packets" if few else ""
+        found = f"{number} for all labs together"
+        level = Level.MISSING if few else Level.OK
+        yield Finding("limits", f"{family} neighbours", level, found, remedy)
     unified = _cgroup2()
     where = unified or "no cgroup v2 mount"
     yield Finding("limits", "cgroup v2", Level.OK if unified else Level.MISSING, where)
