@@ -34,12 +34,15 @@ from netlab.plan.operations import (
     AddQdisc,
     AddRoute,
     AddVeth,
+    ChangeQdisc,
     OffloadsOff,
     Operation,
+    RemoveQdiscs,
     SetSysctl,
     SetUp,
     VethEnd,
 )
+from netlab.plan.qdiscs import Qdisc
 
 FIRST_INDEX = 100
 BURST_BYTES = 64 * 1024  # well under the default socket buffer of 208 KiB
@@ -226,18 +229,24 @@ class _Lowering:
                 self.send(node, netlink.route(sequence, to, via, index), sequence)
             case AddQdisc(node, dev, qdisc):
                 index = self.indexes[node, dev]
-                options = netem.options(qdisc.discipline)
-                # Replaced, because some drivers come up with a root discipline of their own, and
-                # a token bucket with a queue inside it.
-                request = netlink.qdisc(
-                    sequence, index, qdisc.kind, options,
-                    handle=qdisc.handle, parent=qdisc.parent, replace=True,
-                )  # fmt: skip
-                self.send(node, request, sequence)
+                self.send(node, place(sequence, index, qdisc), sequence)
+            case ChangeQdisc(node, dev, qdisc):
+                index = self.indexes[node, dev]
+                self.send(node, place(sequence, index, qdisc, change=True), sequence)
+            case RemoveQdiscs(node, dev):
+                index = self.indexes[node, dev]
+                self.send(node, netlink.delete_qdisc(sequence, index), sequence)
             case OffloadsOff(node, dev):
                 self.other(node, ["offloads", dev, sequence - 1])
             case _:
                 raise TypeError(f"no lowering for {operation!r}")
+
+
+def place(sequence: int, index: int, qdisc: Qdisc, *, change: bool = False) -> bytes:
+    """Encode the request that puts a queue discipline in its place, or changes it there."""
+    options = netem.options(qdisc.discipline, change=change)
+    where = {"handle": qdisc.handle, "parent": qdisc.parent}
+    return netlink.qdisc(sequence, index, qdisc.kind, options, **where, change=change)
 
 
 def lower(operations: Iterable[Operation], indexes: Indexes | None = None) -> Program:

@@ -80,11 +80,16 @@ def _ticks_to_send(size: int, octets_per_second: int) -> int:
     return int(int(1e6 * size / octets_per_second) * 15.625)
 
 
-def options(discipline: Discipline, table: Sequence[int] | None = None) -> bytes:
-    """Return the TCA_OPTIONS payload; `table` replaces the deviations of netem's jitter."""
+def options(
+    discipline: Discipline, table: Sequence[int] | None = None, *, change: bool = False
+) -> bytes:
+    """Return the TCA_OPTIONS payload; `table` replaces the deviations of netem's jitter.
+
+    With `change` it is for a qdisc that is there: nothing of what it was told before remains.
+    """
     match discipline:
         case Netem():
-            return netem(discipline, table)
+            return netem(discipline, table, complete=change)
         case Shaper():
             return tbf(discipline)
         case Pfifo(limit) | Bfifo(limit):
@@ -92,7 +97,7 @@ def options(discipline: Discipline, table: Sequence[int] | None = None) -> bytes
         case Codel():
             return codel(discipline)
         case FqCodel():
-            return fq_codel(discipline)
+            return fq_codel(discipline, complete=not change)
         case Fq():
             return fq(discipline)
         case RedAt():
@@ -104,8 +109,12 @@ def options(discipline: Discipline, table: Sequence[int] | None = None) -> bytes
 # -- netem -----------------------------------------------------------------------------------
 
 
-def netem(emulator: Netem, table: Sequence[int] | None = None) -> bytes:
-    """Encode struct tc_netem_qopt and its attributes."""
+def netem(emulator: Netem, table: Sequence[int] | None = None, *, complete: bool = False) -> bytes:
+    """Encode struct tc_netem_qopt and its attributes.
+
+    A netem that is changed keeps what an attribute that is absent would have said, save for the
+    loss model; `complete` sends all of them.
+    """
     it = emulator.impairment
     delay, jitter = _nanoseconds(it.delay), _nanoseconds(it.jitter)
     parts = [
@@ -124,25 +133,26 @@ def netem(emulator: Netem, table: Sequence[int] | None = None) -> bytes:
     if jitter >> 38:
         parts.append(_attribute(11, struct.pack("=q", jitter)))  # TCA_NETEM_JITTER64
     correlations = (it.delay_correlation, it.loss_correlation, it.duplicate_correlation)
-    if any((*correlations, it.corrupt_correlation, it.reorder_correlation)):
+    if complete or any((*correlations, it.corrupt_correlation, it.reorder_correlation)):
         parts.append(_attribute(1, struct.pack("=3I", *map(_share, correlations))))  # CORR
-    if it.reorder:
+    if complete or it.reorder:
         parts.append(_pair(3, it.reorder, it.reorder_correlation))  # TCA_NETEM_REORDER
-    if it.ecn:
-        parts.append(_u32(7, 1))  # TCA_NETEM_ECN
-    if it.corrupt:
+    if complete or it.ecn:
+        parts.append(_u32(7, int(it.ecn)))  # TCA_NETEM_ECN
+    if complete or it.corrupt:
         parts.append(_pair(4, it.corrupt, it.corrupt_correlation))  # TCA_NETEM_CORRUPT
     if it.loss_model:
         parts.append(_attribute(0x8005, _loss(it.loss_model)))  # TCA_NETEM_LOSS, nested
-    if it.rate:
+    if complete or it.rate:
         octets = _octets(it.rate)
         if octets > WIDEST:
             parts.append(_u64(8, octets))  # TCA_NETEM_RATE64
         framing = (it.overhead, it.cell, it.cell_overhead)
         parts.append(_attribute(6, struct.pack("=IiIi", min(octets, WIDEST), *framing)))
-    if it.slot:
+    if complete or it.slot:
         parts.append(_attribute(12, _slot(it.slot)))  # TCA_NETEM_SLOT
-    if table is None and it.jitter and it.distribution is not Distribution.UNIFORM:
+    known = it.distribution is Distribution.UNIFORM and not complete
+    if table is None and it.jitter and not known:
         table = deviations(it.distribution)
     if table is not None:
         parts.append(_attribute(2, struct.pack(f"={len(table)}h", *table)))  # DELAY_DIST
@@ -168,8 +178,10 @@ def _loss(model: GilbertElliott | LossStates) -> bytes:
             )
 
 
-def _slot(slot: Slot) -> bytes:
-    """Encode struct tc_netem_slot; its distribution is not used."""
+def _slot(slot: Slot | None) -> bytes:
+    """Encode struct tc_netem_slot; its distribution is not used, all zeros is no slot."""
+    if slot is None:
+        return bytes(40)
     least, most = _nanoseconds(slot.minimum), _nanoseconds(slot.maximum)
     return struct.pack("=qqiiqq", least, most, slot.packets, slot.bytes, 0, 0)
 
@@ -287,11 +299,11 @@ def codel(queue: Codel) -> bytes:
     )
 
 
-def fq_codel(queue: FqCodel) -> bytes:
-    """Encode the attributes of fq_codel."""
+def fq_codel(queue: FqCodel, *, complete: bool = True) -> bytes:
+    """Encode the attributes of fq_codel; the number of flows cannot be changed later."""
     return (
         _u32(2, queue.limit)
-        + _u32(5, queue.flows)
+        + (_u32(5, queue.flows) if complete else b"")
         + _u32(6, queue.quantum)
         + _u32(3, _microseconds(queue.interval))
         + _u32(1, _microseconds(queue.target))

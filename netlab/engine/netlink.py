@@ -166,16 +166,18 @@ def qdisc(
     *,
     handle: int = 0,
     parent: int = 0,
-    replace: bool = False,
+    change: bool = False,
 ) -> bytes:
     """A queue discipline at the root of an interface, or in the class of the one above it.
 
-    `handle` and `parent` are major numbers; `options` come from `netlab.engine.netem`.
+    `handle` and `parent` are major numbers; `options` come from `netlab.engine.netem`. One that is
+    there already is replaced, since some drivers come up with a root discipline of their own and a
+    token bucket with a queue inside it; `change` changes it instead, and it must be there.
     """
     above = parent << 16 | 1 if parent else ROOT
     body = _TCMSG.pack(AF_UNSPEC, index, handle << 16, above, 0)
     body += attribute(1, kind.encode() + b"\0") + attribute(2, options)  # TCA_KIND, TCA_OPTIONS
-    return message(NEWQDISC, CREATE | (REPLACE if replace else EXCL), body, sequence)
+    return message(NEWQDISC, 0 if change else CREATE | REPLACE, body, sequence)
 
 
 def delete_qdisc(sequence: int, index: int) -> bytes:

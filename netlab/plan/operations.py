@@ -182,6 +182,36 @@ class AddQdisc:
         return ((*tc, *self.qdisc.words),)
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeQdisc:
+    """Change a queue discipline that is there, every one of its settings; it keeps its packets."""
+
+    node: str
+    dev: str
+    qdisc: Qdisc
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        tc = ("tc", "-n", self.node, "qdisc", "change", "dev", self.dev)
+        return ((*tc, *self.qdisc.words),)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveQdiscs:
+    """Take all queue disciplines of an interface away, with the packets they hold."""
+
+    node: str
+    dev: str
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        return (("tc", "-n", self.node, "qdisc", "del", "dev", self.dev, "root"),)
+
+
 def _in(node: str, *argv: str) -> Argv:
     return ("ip", "netns", "exec", node, *argv)
 
@@ -196,6 +226,8 @@ Operation = (
     | AddAddress
     | AddRoute
     | AddQdisc
+    | ChangeQdisc
+    | RemoveQdiscs
 )
 
 

@@ -20,6 +20,7 @@ frames. The queue has the limit that was asked for, else that of `Pfifo`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -46,6 +47,7 @@ SMALLEST = 64
 ORDERED = 100 * gbit
 """A rate that costs 0.12 µs a packet: with any rate, netem lets no packet overtake another."""
 LATE = 0.001
+WIDE_OPEN = 1_000_000
 FRAMING = 18
 """Bytes of an Ethernet frame around its packet: header and one VLAN tag."""
 
@@ -227,6 +229,15 @@ class Qdisc:
         return words(self.discipline)[0]
 
     @property
+    def shape(self) -> str:
+        """What a change in place cannot alter: the kind, and the number of fq_codel's flows."""
+        match self.discipline:
+            case FqCodel():
+                return f"fq_codel {self.discipline.flows}"
+            case _:
+                return self.kind
+
+    @property
     def words(self) -> tuple[str, ...]:
         """Return what follows `dev NAME` on tc's command line."""
         where = ("parent", f"{self.parent}:1") if self.parent else ("root",)
@@ -261,6 +272,43 @@ def chain(impairment: Impairment, mtu: int) -> tuple[Qdisc, ...]:
         raise ValueError(reason)
     stack = [*_line(impairment), *_shaped(impairment, mtu)]
     return tuple(Qdisc(place, place - 1, one) for place, one in enumerate(stack, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """How to get from the qdiscs that are there to those of another impairment.
+
+    `changed` keep the packets they hold; `added` are new, and where they stand in the place of
+    another, what waited there is lost (`loses`). `shapes` is what is there afterwards.
+    """
+
+    changed: tuple[Qdisc, ...]
+    added: tuple[Qdisc, ...]
+    shapes: tuple[str, ...]
+    loses: bool
+
+
+def transition(shapes: Sequence[str], impairment: Impairment, mtu: int) -> Transition:
+    """Return how to make of the qdiscs of these shapes, the root first, those of an impairment.
+
+    A qdisc that is not needed any more is not removed, which would lose what it holds, but opened
+    wide: a netem that does nothing, a token bucket faster than any sender.
+    """
+    wanted = chain(impairment, mtu)
+    same = 0
+    while same < min(len(shapes), len(wanted)) and wanted[same].shape == shapes[same]:
+        same += 1
+    changed, added = list(wanted[:same]), wanted[same:]
+    rest: list[str] = []
+    if not added:
+        for place, shape in enumerate(shapes[same:], same + 1):
+            rest.append(shape)
+            if shape == "netem":
+                changed.append(Qdisc(place, place - 1, Netem(PERFECT, WIDE_OPEN)))
+            elif shape == "tbf":
+                changed.append(Qdisc(place, place - 1, Shaper(ORDERED, 1 << 24, 1 << 30)))
+    after = (*shapes[:same], *(qdisc.shape for qdisc in added), *rest)
+    return Transition(tuple(changed), added, after, bool(added) and same < len(shapes))
 
 
 def line_limit(impairment: Impairment) -> int:

@@ -18,9 +18,11 @@ from netlab.plan.operations import (
     AddQdisc,
     AddRoute,
     AddVeth,
+    ChangeQdisc,
     OffloadsOff,
     Operation,
     Plan,
+    RemoveQdiscs,
     SetSysctl,
     SetUp,
 )
@@ -34,6 +36,8 @@ _TITLES: dict[type[Operation], str] = {
     AddAddress: "Addresses",
     SetUp: "Interfaces up",
     AddRoute: "Routes",
+    ChangeQdisc: "Impairments changed",
+    RemoveQdiscs: "Impairments removed",
     AddQdisc: "Impairments: queue disciplines where packets leave the middle of a link",
 }
 

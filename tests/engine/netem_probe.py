@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from netlab.engine import netem, netlink
+from netlab.engine import lower, netlink
 from netlab.model.impairment import (
     Bfifo,
     Codel,
@@ -76,12 +76,9 @@ def namespace(name: str) -> Generator[None]:
         os.close(home)
 
 
-def place(qdisc: Qdisc, index: int) -> bytes:
+def place(qdisc: Qdisc, index: int, *, change: bool = False) -> bytes:
     """The request that puts a qdisc in its place, in the engine's bytes."""
-    return netlink.qdisc(
-        1, index, qdisc.kind, netem.options(qdisc.discipline),
-        handle=qdisc.handle, parent=qdisc.parent, replace=True,
-    )  # fmt: skip
+    return lower.place(1, index, qdisc, change=change)
 
 
 def request(route: socket.socket, message: bytes) -> int:
