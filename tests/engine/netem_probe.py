@@ -38,7 +38,7 @@ from netlab.model.impairment import (
     Slot,
     Tbf,
 )
-from netlab.plan.qdiscs import Netem, Qdisc, chain, refusal, words
+from netlab.plan.qdiscs import Netem, Qdisc, chain, refusal, transition, words
 from netlab.units import mbit, ms
 from tests.engine.tc_cases import DISCIPLINES
 
@@ -311,9 +311,63 @@ def beside_tc() -> dict[str, Any]:
     return {"errors": errors, "words": lines, **shown}
 
 
+EVERYTHING = Impairment(
+    delay=50 * ms, jitter=5 * ms, distribution=Distribution.NORMAL, jitter_reorders=True,
+    delay_correlation=0.1, loss=0.1, loss_correlation=0.2, duplicate=0.1, corrupt=0.1,
+    reorder=0.1, reorder_gap=3, rate=10 * mbit, ecn=True, slot=Slot(1 * ms, 2 * ms),
+)  # fmt: skip
+
+
+def changes(bench: Bench) -> dict[str, Any]:
+    """What remains of a netem that is changed, and of the packets in it."""
+
+    def show() -> str:
+        with namespace("m"):
+            return run("tc", "qdisc", "show", "dev", "p1")
+
+    plain = Qdisc(1, 0, Netem(Impairment(delay=1 * ms), 1000))
+    bench.impair(Impairment(delay=1 * ms, limit=1000))
+    fresh = show()
+    request(bench.route, netlink.delete_qdisc(1, bench.index))
+    request(bench.route, place(Qdisc(1, 0, Netem(EVERYTHING, 500)), bench.index))
+    before = show()
+    error = request(bench.route, place(plain, bench.index, change=True))
+    changed = show()
+    after = bench.probe(500, 0.001)
+
+    bench.impair(Impairment(delay=200 * ms))
+    shapes: tuple[str, ...] = ("netem",)
+    errors: list[int] = []
+    for number, step in enumerate(
+        (
+            Impairment(delay=100 * ms),
+            Impairment(delay=300 * ms, rate=20 * mbit),
+            Impairment(delay=50 * ms, rate=10 * mbit, queue=Pfifo(500)),
+            Impairment(delay=50 * ms),
+            Impairment(),
+        )
+    ):
+        for count in range(50):
+            bench.send(number * 50 + count, 500)
+        way = transition(shapes, step, 1500)
+        shapes = way.shapes
+        for qdisc in way.changed:
+            errors.append(request(bench.route, place(qdisc, bench.index, change=True)))
+        for qdisc in way.added:
+            errors.append(request(bench.route, place(qdisc, bench.index)))
+    for count in range(50):
+        bench.send(250 + count, 500)
+    return {
+        "fresh": fresh, "before": before, "changed": changed, "error": error, "after": after,
+        "kept": bench.received(quiet=1.0), "errors": errors, "shapes": shapes,
+    }  # fmt: skip
+
+
 def main(target: Path, wanted: Sequence[str]) -> None:
     bench = Bench()
-    results: dict[str, Any] = {} if wanted else {"beside-tc": beside_tc()}
+    results: dict[str, Any] = (
+        {} if wanted else {"beside-tc": beside_tc(), "changes": changes(bench)}
+    )
     bench.probe(50, 0.001)  # everything is loaded and warm
     for name in wanted or EXPERIMENTS:
         impairment, measure = EXPERIMENTS[name]

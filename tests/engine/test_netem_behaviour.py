@@ -156,6 +156,23 @@ def test_the_kernel_says_the_same_of_our_bytes_as_of_tcs(packets: Measured) -> N
     assert beside["ours"] == beside["tc"]
 
 
+def test_a_changed_netem_keeps_nothing_of_what_it_was_told(packets: Measured) -> None:
+    found = packets["changes"]
+    assert found["error"] == 0
+    assert "corrupt" in found["before"]
+    assert found["changed"] == found["fresh"]
+    arrived = [Packet(*row) for row in found["after"]]
+    assert [p.number for p in arrived] == list(range(500)), "nothing lost, doubled or reordered"
+    assert sum(p.marked + p.damaged for p in arrived) == 0
+
+
+def test_a_change_loses_no_packet(packets: Measured) -> None:
+    found = packets["changes"]
+    assert set(found["errors"]) == {0}
+    assert found["shapes"] == ["netem", "netem"]
+    assert sorted(row[0] for row in found["kept"]) == list(range(300))
+
+
 @pytest.mark.parametrize(("name", "delay"), [("1ms", 1), ("10ms", 10), ("300ms", 300)])
 @timed
 def test_a_delay_is_what_was_asked(packets: Measured, name: str, delay: float) -> None:
