@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,41 @@ if TYPE_CHECKING:
     from netlab.model.topology import Topology
 
 FILE = click.Path(path_type=Path)
+Command = Callable[..., None]
 
 
-def _load(file: Path) -> Topology:
-    """Load a topology and tell its warnings on stderr."""
-    from netlab.model.yaml import load
+def topology_options(command: Command) -> Command:
+    """Add FILE, --topo and --set to a command that begins with a topology."""
+    for option in (
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Set a variable of the file, or a key of it such as defaults.links.delay=20ms.",
+        ),
+        click.option(
+            "--topo", metavar="KIND,N,…", help="A network made by rule instead: tree,2,3 or ring,5."
+        ),
+        click.argument("file", type=FILE, required=False),
+    ):
+        command = option(command)
+    return command
 
-    topology = load(file)
+
+def load_topology(file: Path | None, topo: str | None, settings: tuple[str, ...]) -> Topology:
+    """Load the topology a command was given, and tell its warnings on stderr."""
+    from netlab.errors import UsageError
+    from netlab.model.yaml import generated, load
+
+    if topo is not None and file is not None:
+        raise UsageError("give a topology FILE or --topo, not both")
+    if topo is not None:
+        topology = generated(topo, settings)
+    elif file is not None:
+        topology = load(file, settings)
+    else:
+        raise UsageError("give a topology FILE, or --topo such as --topo tree,2,3")
     for warning in topology.warnings:
         place = f"{warning.file or file}:{warning.line}:{warning.column}"
         click.echo(f"{place}: warning: {warning.message}", err=True)
@@ -26,9 +55,9 @@ def _load(file: Path) -> Topology:
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@topology_options
 @click.option("--json", "as_json", is_flag=True, help="Print the operations as JSON.")
-def plan(file: Path, as_json: bool) -> None:
+def plan(file: Path | None, topo: str | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Print what `up FILE` would do, as a commented shell script.
 
     The script is complete: run as root it builds the same network with ip, tc, ethtool and sysctl.
@@ -36,12 +65,12 @@ def plan(file: Path, as_json: bool) -> None:
     from netlab.plan.build import build
     from netlab.plan.script import as_data, script
 
-    result = build(_load(file))
+    result = build(load_topology(file, topo, settings))
     click.echo(json.dumps(as_data(result), indent=1) if as_json else script(result), nl=as_json)
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@topology_options
 @click.option(
     "--format",
     "kind",
@@ -50,12 +79,14 @@ def plan(file: Path, as_json: bool) -> None:
     show_default=True,
 )
 @click.option("-o", "--output", type=FILE, help="Write to this file, not to stdout.")
-def graph(file: Path, kind: str, output: Path | None) -> None:
+def graph(
+    file: Path | None, topo: str | None, settings: tuple[str, ...], kind: str, output: Path | None
+) -> None:
     """Draw the topology in FILE."""
     from netlab.model import graph as drawing
 
     draw = {"mermaid": drawing.mermaid, "dot": drawing.dot, "svg": drawing.svg}[kind]
-    text = draw(_load(file))
+    text = draw(load_topology(file, topo, settings))
     if output is None:
         click.echo(text, nl=False)
     else:

@@ -81,6 +81,17 @@ class SubnetPool:
         for network in taken:
             self._take(int(network.network_address), int(network.broadcast_address))
 
+    @property
+    def count(self) -> int:
+        """How many subnets of the usual size the pool has."""
+        return 1 << (self.unit - self.pool.prefixlen)
+
+    def nth(self, number: int) -> Network:
+        """Return a subnet of the usual size by its number, whether it is free or not."""
+        first = self._first + (number << (self.bits - self.unit))
+        make = IPv4Network if self.bits == 32 else IPv6Network
+        return make((first, self.unit))
+
     def _take(self, first: int, last: int) -> None:
         # What is taken does not overlap, or is a problem already reported: order by start.
         insort(self._starts, first)

@@ -595,7 +595,7 @@ class _Completion:
             if node.role is not Role.SWITCH
         }
         families = {32: self._subnets(segments, 4), 128: self._subnets(segments, 6)}
-        computed = static_routes(families, forwards)
+        computed = static_routes(families, forwards, aggregate=self.spec.aggregate)
         routes = {name: mine for name, mine in computed.items() if self.nodes[name].computed}
         for node in self.nodes.values():
             if node.routes:

@@ -19,7 +19,8 @@ search for paths, but no path leads through it.
    from everywhere at once. In case of a tie it is the default next hop, then the first by name.
 4. *Prefixes.* Destinations with another next hop than the default get explicit routes, adjacent
    subnets joined into larger prefixes. While that makes a small table the prefixes cover
-   nothing but subnets that exist; a larger table may also cover unused addresses in between.
+   nothing but subnets that exist; a larger table may also cover unused addresses in between, and
+   subnets with another next hop if a longer prefix for those costs less than leaving them out.
 
 Unsatisfactory: every hop counts one, whatever its delay or rate.
 """
@@ -35,6 +36,9 @@ from netlab.model.topology import Route
 
 # Tables with more explicit routes than this are joined more boldly.
 SMALL_TABLE = 8
+# With more stretches of neighbours with one next hop than this (a large grid), trying to join them
+# takes longer than it is worth.
+HOPELESS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,14 @@ def static_routes(
     families: Mapping[int, Sequence[Subnet]],
     forwards: Mapping[str, bool],
     root: str | None = None,
+    *,
+    aggregate: bool = False,
 ) -> dict[str, list[Route]]:
     """Return the routes of every node that needs some.
 
     `families` are the subnets for each number of bits of an address (32, 128), none overlapping
     another of its family; `forwards` says of each node whether it is a router. A `root` replaces
-    the one that would be chosen.
+    the one that would be chosen. With `aggregate` small tables are joined boldly too.
     """
     routes: dict[str, list[Route]] = {}
     known: dict[tuple[tuple[str, ...], ...], _Tables] = {}
@@ -79,7 +85,7 @@ def static_routes(
         if tables is None:
             tables = known[shape] = _Paths(graph, root).tables
         for name, (default, others) in tables.items():
-            found = graph.emit(name, default, others)
+            found = graph.emit(name, default, others, aggregate)
             if found:
                 routes.setdefault(name, []).extend(found)
     return routes
@@ -125,7 +131,9 @@ class _Graph:
                 if router.node not in hops:
                     hops[router.node] = (host.dev, router.address)
 
-    def emit(self, name: str, default: str | None, tables: Mapping[str, int]) -> list[Route]:
+    def emit(
+        self, name: str, default: str | None, tables: Mapping[str, int], aggregate: bool
+    ) -> list[Route]:
         """Return the routes of a node: the default first, then the rest by address."""
         hops = self.hops.get(name) or self.gateways.get(name, {})
         routes: list[Route] = []
@@ -138,13 +146,34 @@ class _Graph:
             found: list[tuple[int, int, str]] = []
             for hop, mask in wanted.items():
                 found += [(first, length, hop) for first, length in self.table.exact(mask)]
-            if len(found) > SMALL_TABLE:
-                found = []
-                for hop, mask in wanted.items():
-                    found += [(first, n, hop) for first, n in self.table.covered(mask, own)]
+            stretches = sum((m & ~(m << 1)).bit_count() for m in wanted.values())
+            if (aggregate or len(found) > SMALL_TABLE) and stretches < HOPELESS:
+                found = self._aggregated(wanted, own, default)
             found.sort()
             routes += [self._route(first, length, hops[hop]) for first, length, hop in found]
         return routes
+
+    def _aggregated(
+        self, wanted: Mapping[str, int], own: int, default: str | None
+    ) -> list[tuple[int, int, str]]:
+        """Return few routes: large blocks, and inside them exceptions with another next hop."""
+        masks = dict(wanted)
+        if default is not None:
+            every = (1 << len(self.table.subnets)) - 1
+            rest = every & ~own
+            for mask in wanted.values():
+                rest &= ~mask
+            masks[default] = rest
+        found: dict[tuple[int, int], str] = {}
+        for hop, mask in wanted.items():
+            blocks, exceptions = self.table.nested(mask, own, masks)
+            if any(found.get(block, hop) != hop for block in blocks):  # two want the same block
+                blocks, exceptions = list(self.table.exact(mask)), 0
+            found |= dict.fromkeys(blocks, hop)
+            for other, theirs in masks.items():
+                if exceptions & theirs:
+                    found |= dict.fromkeys(self.table.exact(exceptions & theirs), other)
+        return [(first, length, hop) for (first, length), hop in found.items()]
 
     def _route(self, first: int, prefixlen: int, hop: _Hop) -> Route:
         network = self._networks.get((first, prefixlen))
@@ -377,36 +406,52 @@ class _Destinations:
         for i, j in zip(_bits(starts), _bits(ends), strict=True):
             yield from self._aligned(self.firsts[i], self.lasts[j])
 
-    def covered(self, mask: int, free: int) -> Iterator[tuple[int, int]]:
-        """Return few prefixes that cover the set and no subnet outside it and `free`.
+    def nested(
+        self, mask: int, free: int, masks: Mapping[str, int]
+    ) -> tuple[list[tuple[int, int]], int]:
+        """Return few prefixes that cover the set, and the subnets of others that they cover too.
 
-        `free` are subnets that may be covered: the node is attached to them, and its own longer
-        prefix wins.
+        Those are the exceptions, which need longer prefixes of their own: whoever asks for a block
+        pays for them. `free` are subnets that may be covered for nothing: the node is attached
+        to them, and its own longer prefix wins. `masks` are the sets of all next hops; subnets
+        in none of them are out of reach and may not be covered.
         """
-        allowed = mask | free
-        for i, j in zip(
-            _bits(allowed & ~(allowed << 1)), _bits(allowed & ~(allowed >> 1)), strict=True
-        ):
-            part = (mask >> i) & ((1 << (j - i + 1)) - 1)
-            if not part:
-                continue
-            low = self.lasts[i - 1] + 1 if i else 0
-            high = self.firsts[j + 1] - 1 if j + 1 < len(self.firsts) else (1 << self.bits) - 1
-            start = i + (part & -part).bit_length() - 1
-            yield from self._cover(start, i + part.bit_length() - 1, low, high)
+        reachable = free
+        for theirs in masks.values():
+            reachable |= theirs
+        _, blocks, exceptions = self._nest(mask, free, masks, reachable)
+        return blocks, exceptions
 
-    def _cover(self, i: int, j: int, low: int, high: int) -> Iterator[tuple[int, int]]:
-        """Cover subnets i to j with blocks that stay between two addresses."""
+    def _nest(
+        self, mask: int, free: int, masks: Mapping[str, int], reachable: int
+    ) -> tuple[int, list[tuple[int, int]], int]:
+        """Return the number of routes of the cheapest cover, its blocks and its exceptions."""
+        i, j = (mask & -mask).bit_length() - 1, mask.bit_length() - 1
         first, last = self.firsts[i], self.lasts[j]
         span = (first ^ last).bit_length()
         block = first >> span << span
-        if low <= block and block + (1 << span) - 1 <= high:
-            yield block, self.bits - span
-            return
-        middle = block + (1 << (span - 1))
-        right = bisect_left(self.firsts, middle, i, j + 1)
-        yield from self._cover(i, right - 1, low, high)
-        yield from self._cover(right, j, low, high)
+        low = bisect_left(self.firsts, block)
+        high = bisect_left(self.firsts, block + (1 << span))
+        inside = (1 << high) - (1 << low)
+        foreign = inside & ~mask & ~free
+        if not foreign:
+            return 1, [(block, self.bits - span)], 0
+        middle = bisect_left(self.firsts, block + (1 << (span - 1)))
+        below = (1 << middle) - 1
+        cost, blocks, exceptions = 0, list[tuple[int, int]](), 0
+        for half in (mask & below, mask & ~below):
+            if half:
+                more, others, also = self._nest(half, free, masks, reachable)
+                cost, blocks, exceptions = cost + more, blocks + others, exceptions | also
+        if not foreign & ~reachable and 1 + self._pieces(foreign) < cost:
+            whole = 1 + sum(self._pieces(foreign & theirs) for theirs in masks.values())
+            if whole < cost:
+                return whole, [(block, self.bits - span)], foreign
+        return cost, blocks, exceptions
+
+    def _pieces(self, mask: int) -> int:
+        """Return how many stretches a set has: its exact cover has at least as many prefixes."""
+        return (mask & (~(mask << 1) | self.gaps)).bit_count()
 
     def _aligned(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """Split an interval of addresses into the fewest prefixes."""

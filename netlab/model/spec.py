@@ -101,5 +101,6 @@ class Spec:
     links: tuple[LinkSpec, ...]
     pools: Pools = POOLS
     source: str = ""
+    aggregate: bool = False  # routes may always cover unused addresses in between
     processes: tuple[Process, ...] = ()
     validations: tuple[Reach, ...] = ()

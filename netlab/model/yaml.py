@@ -37,9 +37,10 @@ from pydantic import (
 )
 
 from netlab.errors import UsageError
-from netlab.model import words
-from netlab.model.addressing import POOL_IPV4, POOL_IPV6, Pools
+from netlab.model import generate, words
+from netlab.model.addressing import POOL_IPV4, POOL_IPV6, Pools, SubnetPool
 from netlab.model.complete import MAX_MTU, MIN_MTU, bad_address, complete
+from netlab.model.compose import Composer
 from netlab.model.impairment import (
     PERFECT,
     Distribution,
@@ -509,15 +510,49 @@ class Validation(_Model):
     family: Literal["ipv4", "ipv6"] | None = Field(None, description="Both if absent.")
 
 
+_GENERATE = rf"^({'|'.join(generate.KINDS)})(, *[0-9]+)*$"
+
+
+class Generate(_Model):
+    """A network made by rule; each kind has some of the numbers."""
+
+    kind: Literal["star", "chain", "tree", "ring", "grid", "fat-tree"] = Field(
+        description="What it looks like."
+    )
+    hosts: Count | None = Field(None, description="Hosts of a star, or of each router.")
+    routers: Count | None = Field(None, description="Routers of a chain or ring.")
+    depth: Count | None = Field(None, description="Levels of a tree below its root.")
+    fanout: Count | None = Field(None, description="Branches of each router of a tree.")
+    rows: Count | None = Field(None, description="Rows of a grid.")
+    columns: Count | None = Field(None, description="Columns of a grid.")
+    ports: Count | None = Field(None, description="Ports of each switch of a fat-tree, even.")
+
+
+def _needs_nodes(schema: dict[str, Any]) -> None:
+    keys = ("nodes", "generate", "include")
+    schema["anyOf"] = [{"required": [key]} for key in keys]
+
+
 class Document(_Model):
     """A netlab topology: nodes, the links between them, and their settings."""
+
+    model_config = ConfigDict(json_schema_extra=_needs_nodes)
 
     name: Name | None = Field(None, description="Name of the lab; the file's name if absent.")
     version: Literal[1] | None = Field(None, description="Version of the file format.")
     defaults: Defaults | None = Field(None, description="Settings that entries fall back on.")
     groups: dict[str, Group] | None = Field(None, description="Nodes with common settings.")
-    nodes: list[str] | dict[str, Role | NodeSettings | None] = Field(
-        description="The nodes: a list of names, or names with a role or settings."
+    include: str | list[str] | None = Field(
+        None, description="Files that stand under this one: what is written here wins."
+    )
+    variables: dict[str, str | int | float | bool | None] | None = Field(
+        None, description="Values for '${name}', which '--set name=value' replaces."
+    )
+    generate: Annotated[str, Field(pattern=_GENERATE, examples=["tree,2,3"])] | Generate | None = (
+        Field(None, description="A network made by rule, to which nodes and links are added.")
+    )
+    nodes: list[str] | dict[str, Role | NodeSettings | None] | None = Field(
+        None, description="The nodes: a list of names, or names with a role or settings."
     )
     links: (
         list[
@@ -543,6 +578,9 @@ def json_schema() -> dict[str, Any]:
     definitions = cast("dict[str, Any]", schema.pop("$defs"))
     for model in (End, Shaping):  # which stand behind a `defined` only
         definitions[model.__name__] = model.model_json_schema(ref_template=template)
+    for definition in definitions.values():
+        fields = definition.get("properties", {})
+        fields.update({name: _or_variable(field) for name, field in fields.items()})
     whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "netlab topology",
@@ -550,6 +588,18 @@ def json_schema() -> dict[str, Any]:
         "$defs": dict(sorted(definitions.items())),
     }
     return cast("dict[str, Any]", _refer(whole))
+
+
+def _or_variable(schema: dict[str, Any]) -> dict[str, Any]:
+    """Let a field be a variable, which takes the place of any value."""
+    variable = {"type": "string", "pattern": r"\$\{[^}]+\}"}
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [*schema["anyOf"], variable]}
+    about = {key: schema[key] for key in ("description", "title", "default") if key in schema}
+    rest = {key: value for key, value in schema.items() if key not in about}
+    if rest in ({"type": "string"}, {}):
+        return schema
+    return {"anyOf": [rest, variable], **about}
 
 
 def _refer(schema: Any) -> Any:
@@ -567,15 +617,19 @@ def _refer(schema: Any) -> Any:
 # -- loading -----------------------------------------------------------------------------------
 
 
-def load(path: str | Path) -> Topology:
-    """Read, check and complete a topology file.
+def load(path: str | Path, settings: Sequence[str] = ()) -> Topology:
+    """Read, check and complete a topology file, with settings such as "defaults.links.mtu=9000".
 
     UsageError where there is no file to read, TopologyError with every problem of its text.
     """
     path = Path(path)
+    return _loads(_decode(_content(path), str(path)), str(path), path.stem, settings)
+
+
+def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
     except IsADirectoryError:
@@ -586,12 +640,22 @@ def load(path: str | Path) -> Topology:
         ) from None
     except ValueError:
         raise UsageError(f"{quoted(str(path))} is no file name") from None
-    return _loads(_decode(content, str(path)), str(path), path.stem)
 
 
-def loads(text: str, name: str = "topology") -> Topology:
+def loads(text: str, name: str = "topology", settings: Sequence[str] = ()) -> Topology:
     """Read, check and complete the text of a topology; `name` stands for the file in messages."""
-    return _loads(text, name, Path(name).stem)
+    return _loads(text, name, Path(name).stem, settings)
+
+
+def generated(topo: str, settings: Sequence[str] = ()) -> Topology:
+    """Return a network made by rule, such as "tree,2,3" (see `netlab.model.generate`)."""
+    try:
+        kind, parameters = generate.parse(topo)
+        generate.generate(kind, parameters)
+    except ValueError as error:
+        raise UsageError(f"--topo {topo}: {error}") from None
+    name = "-".join([kind, *map(str, parameters.values())])
+    return _loads(f'name: "{name}"\ngenerate: "{topo}"\n', f"--topo {topo}", name, settings)
 
 
 def _decode(content: bytes, file: str) -> str:
@@ -612,7 +676,22 @@ def _decode(content: bytes, file: str) -> str:
     raise AssertionError("unreachable")
 
 
-def _loads(text: str, file: str, stem: str) -> Topology:
+def _included(path: Path) -> str:
+    """Return the text of an included file; ValueError in words that follow its name."""
+    if path.is_dir():
+        raise ValueError("is a directory")
+    if not path.exists():
+        raise ValueError("does not exist")
+    content = _content(path)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"is larger than {MAX_BYTES >> 20} MiB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8 text") from None
+
+
+def _loads(text: str, file: str, stem: str, settings: Sequence[str]) -> Topology:
     problems = Problems(file)
     places = Places()
     data, found = read(text, places)
@@ -621,6 +700,9 @@ def _loads(text: str, file: str, stem: str) -> Topology:
         if not found:
             problems.add(Mark(1, 1), "the file is empty; a topology needs at least 'nodes'")
         problems.check()
+    if isinstance(data, dict):
+        composer = Composer(places, problems, _included)
+        data = composer.compose(cast("Data", data), Path(file), settings)
     spec = _Reading(data, places, problems, file, stem).spec()
     return complete(spec, problems)
 
@@ -687,6 +769,7 @@ class _Reading:
         self.problems = problems
         self.file = file
         self.stem = stem
+        self.shape = generate.Shape()
         if not isinstance(data, dict):
             problems.add(
                 Mark(1, 1), f"a topology is a mapping with the key 'nodes', not {describe(data)}"
@@ -709,11 +792,19 @@ class _Reading:
         at = self.places.value(defaults, "links")
         self.link_settings = self._settings(self.link_defaults, at)
         pools = self._pools(defaults)
+        self._generate()
         nodes = self._nodes(defaults)
-        links = self._links()
+        links = [*self._generated_links(pools), *self._links()]
         processes, validations = self._processes(), self._validations()
         return Spec(
-            self._name(), tuple(nodes), tuple(links), pools, self.file, processes, validations
+            self._name(),
+            tuple(nodes),
+            tuple(links),
+            pools,
+            self.file,
+            bool(self.shape.nodes),
+            processes,
+            validations,
         )
 
     # -- helpers
@@ -875,9 +966,60 @@ class _Reading:
             found.append((name, text, mark))
         return found
 
+    def _generate(self) -> None:
+        """Make the network that `generate` asks for."""
+        given: object = self.data.get("generate")
+        if given is None:
+            return
+        mark = self.places.value(self.data, "generate")
+        mapping = _as_mapping(given)
+        try:
+            if mapping is None:
+                kind, parameters = generate.parse(str(given))
+            else:
+                kind = str(mapping.get("kind"))
+                numbers = {key: value for key, value in mapping.items() if key != "kind"}
+                generate.parse(kind)
+                for key, value in numbers.items():
+                    if isinstance(value, bool) or not isinstance(value, int):
+                        raise ValueError(f"'{key}' must be a whole number, not {describe(value)}")
+                parameters = cast("dict[str, int]", numbers)
+            self.shape = generate.generate(kind, parameters)
+        except ValueError as error:
+            self.problems.add(mark, f"generate: {error}")
+
+    def _generated_links(self, pools: Pools) -> Iterator[LinkSpec]:
+        """Return the generated links, each with the subnets of its number."""
+        if not self.shape.links:
+            return
+        mark = self.places.value(self.data, "generate")
+        families = [pool for pool in (pools.ipv4, pools.ipv6) if pool is not None]
+        subnets = [SubnetPool(pool, ()) for pool in families]
+        most = max(number for _, _, number in self.shape.links)
+        for pool in subnets:
+            if most >= pool.count:
+                self.problems.add(
+                    mark,
+                    f"the pool {pool.pool} has {pool.count} subnets, and this network "
+                    f"needs {most + 1}",
+                )
+                return
+        defaults: LinkDefaults = self.link_defaults
+        mtu = DEFAULT_MTU if defaults.mtu is None else defaults.mtu
+        for a, b, number in self.shape.links:
+            yield LinkSpec(
+                (EndSpec(a, mark=mark), EndSpec(b, mark=mark)),
+                settings=self.link_settings,
+                prefixes=tuple(pool.nth(number) for pool in subnets),
+                mtu=mtu,
+                offloads=bool(defaults.offloads),
+                mark=mark,
+            )
+
     def _nodes(self, defaults: Data) -> list[NodeSpec]:
-        if "nodes" not in self.data:
-            self.problems.add(Mark(1, 1), "a topology needs the key 'nodes'")
+        if "nodes" not in self.data and not self.shape.nodes:
+            if self.data.get("generate") is None:
+                self.problems.add(Mark(1, 1), "a topology needs the key 'nodes'")
             return []
         layers = [_Layer(None, self._sysctls(self.data), self.places, {})]
         base = _as_mapping(defaults.get("nodes"))
@@ -885,15 +1027,18 @@ class _Reading:
         layers.append(_Layer(model, self._sysctls(base), self.places, base))
         entries = list(self._node_entries())
         names = {name for name, _, _ in entries}
-        memberships = self._groups(names)
-        common = _merge(layers)
+        at = self.places.value(self.data, "generate")
+        made = [(name, None, at) for name in self.shape.nodes if name not in names]
+        memberships = self._groups(names | self.shape.nodes.keys())
+        common = {role: _merge([*layers, _Layer.of(role)]) for role in (None, *Role)}
         nodes: list[NodeSpec] = []
-        for name, value, mark in entries:
+        for name, value, mark in (*made, *entries):
             mine = memberships.get(name, ())
+            role = self.shape.nodes.get(name)
             if not mine and value is None:
-                nodes.append(common.node(name, mark))
+                nodes.append(common[role].node(name, mark))
                 continue
-            own = [*layers, *mine]
+            own = [*layers, _Layer.of(role), *mine]
             loopbacks: tuple[IPv4Interface | IPv6Interface, ...] = ()
             if value is not None:
                 what = f"node {quoted(name)}"
@@ -906,7 +1051,7 @@ class _Reading:
 
     def _node_entries(self) -> Iterator[tuple[str, Data | None, Mark]]:
         """Return name, settings and place of each node, whichever way they are written."""
-        given: object = self.data["nodes"]
+        given: object = self.data.get("nodes", [])
         mapping, names = _as_mapping(given), _as_list(given)
         if mapping is not None:
             for name, value in mapping.items():
@@ -1060,9 +1205,10 @@ class _Reading:
 
     def _names(self) -> set[str]:
         nodes = self.data.get("nodes")
+        found = set(self.shape.nodes)
         if isinstance(nodes, dict | list):
-            return {name for name in cast("list[object]", nodes) if isinstance(name, str)}
-        return set()
+            found |= {name for name in cast("list[object]", nodes) if isinstance(name, str)}
+        return found
 
     def _link(self, value: object, mark: Mark) -> LinkSpec | None:
         if isinstance(value, str):
@@ -1268,6 +1414,11 @@ class _Layer:
                 via = route.via
             mark = places.of(data, ("routes", number))
             self.routes.append(RouteSpec(route.to, via, route.dev, mark))
+
+    @staticmethod
+    def of(role: Role | None) -> _Layer:
+        """Return a layer that says nothing but the role."""
+        return _Layer(NodeDefaults.model_construct(role=role), [], Places(), None)
 
 
 class _Merged:
