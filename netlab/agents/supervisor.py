@@ -854,6 +854,11 @@ class Supervisor:
         running = [p.describe() for p in self.processes.values()]
         return {"processes": running, "ended": [p.describe() for p in self.ended]}
 
+    def do_namespaces(self, _request: Request) -> Json:
+        """Where a privileged client finds the namespaces: our descriptors, seen through /proc."""
+        pid = self.options["pid"]
+        return {"pid": pid, "fds": self.namespaces.nodes, "inodes": self.inodes()}
+
     def do_clock(self, _request: Request) -> Json:
         """The machine's clock, as captures stamp packets with it."""
         return {"now_ns": time.time_ns()}

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "exec": ("nodes:exec_", "Run a command in a node."),
     "shell": ("nodes:shell", "Open a shell in a node."),
     "logs": ("nodes:logs", "Show what the processes of a lab printed."),
+    "gc": ("lifecycle:gc", "Remove what dead labs have left behind."),
     "plan": ("topology:plan", "Print what `up` would do, as a commented script."),
     "graph": ("topology:graph", "Draw a topology: mermaid, dot or SVG."),
     "schema": ("topology:schema", "Print the JSON Schema of topology files."),

@@ -22,13 +22,24 @@ def _print_json(value: object) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", metavar="NAME", help="Call the lab so, not as its file says.")
 @click.option("--rootless/--no-rootless", default=None, help="Use a user namespace (or refuse to).")
+@click.option("--named", is_flag=True, help="Give the nodes names for `ip netns` too (root).")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, as a script; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the lab as JSON.")
-def up(file: Path, name: str | None, rootless: bool | None, dry_run: bool, as_json: bool) -> None:
+def up(
+    file: Path,
+    name: str | None,
+    rootless: bool | None,
+    named: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Build the network of a topology FILE and leave it running."""
     from netlab.model.yaml import load
 
     topology = load(file)
+    for problem in topology.warnings:
+        place = f"{problem.file or topology.source}:{problem.line}:{problem.column}"
+        click.echo(f"{place}: warning: {problem.message}", err=True)
     if dry_run:
         from netlab.plan.build import build
         from netlab.plan.script import script
@@ -39,7 +50,7 @@ def up(file: Path, name: str | None, rootless: bool | None, dry_run: bool, as_js
 
     began = time.monotonic()
     _check_name(name)
-    lab, fresh = lifecycle.up(topology, name=name, rootless=rootless)
+    lab, fresh = lifecycle.up(topology, name=name, rootless=rootless, named=named)
     told = lifecycle.summary(lab)
     if as_json:
         _print_json({**told, "fresh": fresh})
@@ -105,6 +116,23 @@ def _chosen(lab: str, running: list[Any]) -> list[Any]:
         if f.state.get("source") and str(Path(f.state["source"]).resolve()) == real
     ]
     return [found for found in same if not found.state["foreground"]]
+
+
+@click.command()
+def gc() -> None:
+    """Remove what dead labs have left: state directories, names under /run/netns.
+
+    Nothing of a dead lab is alive, and every other command that looks at labs does the same; this
+    one only says so.
+    """
+    from netlab.engine import state
+
+    dead = [path for path in state.directories() if not state.is_alive(path)]
+    for path in dead:
+        if state.sweep(path):
+            click.echo(f"removed {path}", err=True)
+    if not dead:
+        click.echo("nothing to remove", err=True)
 
 
 @click.command()

@@ -17,7 +17,7 @@ from netlab.engine.reach import connect
 from netlab.engine.state import Lab
 from netlab.errors import EngineError, UsageError
 from netlab.model.topology import Topology
-from netlab.plan.operations import Plan
+from netlab.plan.operations import AddNode, Plan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,12 +37,14 @@ def up(
     *,
     name: str | None = None,
     rootless: bool | None = None,
+    named: bool = False,
     plan: Plan | None = None,
     step: Callable[[int], None] | None = None,
 ) -> tuple[Lab, bool]:
     """Build a lab that stays; returns it, and whether it is new (False: it ran already).
 
-    UsageError when another network runs under the name.
+    UsageError when another network runs under the name. With `named` the nodes have names under
+    /run/netns too.
     """
     from netlab.engine import processes, supervisor
 
@@ -64,8 +66,14 @@ def up(
         processes.refuse_impossible(topology, rootless=started.rootless)
         if plan is None:
             plan = supervisor.plan_for(started, topology)
+        if named:
+            from netlab.engine import named as names
+
+            names.refuse_impossible(_nodes(plan), rootless=started.rootless)
         started.build(plan, step=step, extra={"digest": digest(topology)})
         started.hosts(supervisor.hosts(plan))
+        if named:
+            _name(plan, started)
         _start_processes(topology, started)
         started.commit()
         started.channel.close()
@@ -76,6 +84,18 @@ def up(
     if found is None:
         raise EngineError(f"the lab {lab!r} ended as soon as it was up")
     return Lab(held.folder, found), True
+
+
+def _nodes(plan: Plan) -> list[str]:
+    return [operation.node for operation in plan.operations if isinstance(operation, AddNode)]
+
+
+def _name(plan: Plan, started: Supervisor) -> None:
+    from netlab.engine import named
+
+    held = started.channel.request({"do": "namespaces"})
+    fds = {name: held["fds"][name] for name in _nodes(plan)}
+    named.make(started.claim.folder, held["pid"], fds, held["inodes"])
 
 
 def _start_processes(topology: Topology, started: Supervisor) -> None:

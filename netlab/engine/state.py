@@ -17,7 +17,7 @@ imported where it is used.
 """
 
 # Pathlib alone takes longer to import than all the rest.
-# ruff: noqa: PTH100, PTH102, PTH108, PTH112, PTH116, PTH119, PTH123, PTH208
+# ruff: noqa: PTH100, PTH102, PTH108, PTH110, PTH112, PTH116, PTH119, PTH123, PTH208
 from __future__ import annotations
 
 import contextlib
@@ -101,7 +101,16 @@ class Claim:
 def _remove(path: str) -> None:
     from shutil import rmtree
 
+    _remove_names(path)
     rmtree(path, ignore_errors=True)
+
+
+def _remove_names(folder: str) -> None:
+    """Take away the names under /run/netns that a lab has left (rare: `up --named`)."""
+    if os.path.exists(f"{folder}/names"):
+        from netlab.engine import named
+
+        named.remove(folder)
 
 
 def claim(path: AnyPath) -> Claim | None:
@@ -125,6 +134,7 @@ def claim(path: AnyPath) -> Claim | None:
         if _same_file(fd, f"{folder}/lock"):
             break
         os.close(fd)  # somebody swept the directory and it was made anew
+    _remove_names(folder)
     for name in os.listdir(folder):
         entry = f"{folder}/{name}"
         if name != "lock":

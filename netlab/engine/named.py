@@ -1,0 +1,69 @@
+"""Names under /run/netns for the nodes of a lab, so that `ip netns` finds them; only on request.
+
+A name is a bind mount, which lives as long as the machine whatever happens to the lab. So the names
+are written down in the lab's directory before the first one is made, each with the inode number of
+its namespace, and whoever sweeps the directory of a dead lab takes them away: only mounts of those
+very namespaces, never by pattern.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from netlab.errors import CapabilityError, EngineError, UsageError
+
+FOLDER = Path("/run/netns")
+LIST = "names"
+_MS_BIND, _MNT_DETACH = 4096, 2
+
+
+def refuse_impossible(nodes: Iterable[str], *, rootless: bool) -> None:
+    """Raise, before anything is built, when the names cannot be made or are taken."""
+    if rootless or os.geteuid() != 0:
+        raise CapabilityError(
+            "names under /run/netns take root", hint="run netlab as root, or leave --named out"
+        )
+    taken = [name for name in nodes if (FOLDER / name).exists()]
+    if taken:
+        names = ", ".join(taken[:5]) + (", ..." if len(taken) > 5 else "")
+        raise UsageError(
+            f"{FOLDER} has {names} already", hint="take the other one down, or leave --named out"
+        )
+
+
+def make(folder: str, supervisor: int, fds: Mapping[str, int], inodes: Mapping[str, int]) -> None:
+    """Name the namespaces that a supervisor holds by these descriptors."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    lines = "".join(f"{inodes[name]} {name}\n" for name in fds)
+    Path(folder, LIST).write_text(lines)
+    FOLDER.mkdir(mode=0o755, exist_ok=True)
+    for name, fd in fds.items():
+        path = FOLDER / name
+        path.touch(mode=0o444, exist_ok=False)
+        source = f"/proc/{supervisor}/fd/{fd}".encode()
+        if libc.mount(source, str(path).encode(), None, ctypes.c_ulong(_MS_BIND), None) < 0:
+            number = ctypes.get_errno()
+            raise EngineError(f"cannot name {path}: {os.strerror(number)}")
+
+
+def remove(folder: str) -> None:
+    """Take away the names that a lab's directory lists, where they still are what they were."""
+    try:
+        lines = Path(folder, LIST).read_text().splitlines()
+    except FileNotFoundError:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    for line in lines:
+        inode, _, name = line.partition(" ")
+        path = FOLDER / name
+        with contextlib.suppress(FileNotFoundError):
+            found = path.stat()
+            if found.st_ino == int(inode) and os.path.ismount(path):
+                libc.umount2(str(path).encode(), _MNT_DETACH)
+                path.unlink()
+            elif found.st_size == 0 and not os.path.ismount(path):
+                path.unlink()  # made, but killed before the mount
