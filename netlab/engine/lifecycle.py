@@ -1,9 +1,11 @@
-"""Labs that outlive the command that made them: up, down, status."""
+"""Labs that outlive the command that made them: up, down, status.
+
+`netlab status` and `down` need nothing of the model, so it is imported where labs are built.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import select
 import signal
@@ -16,20 +18,22 @@ from netlab.engine.channel import ChannelClosedError
 from netlab.engine.reach import connect
 from netlab.engine.state import Lab
 from netlab.errors import EngineError, UsageError
-from netlab.model.topology import Topology
-from netlab.plan.operations import AddNode, Plan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from netlab.engine.supervisor import Supervisor
+    from netlab.model.topology import Topology
+    from netlab.plan.operations import Plan
 
 Json = dict[str, Any]
 
 
 def digest(topology: Topology) -> str:
     """A short text that two equal topologies share."""
-    return hashlib.sha256(repr(topology).encode()).hexdigest()[:16]
+    from hashlib import sha256
+
+    return sha256(repr(topology).encode()).hexdigest()[:16]
 
 
 def up(
@@ -87,6 +91,8 @@ def up(
 
 
 def _nodes(plan: Plan) -> list[str]:
+    from netlab.plan.operations import AddNode
+
     return [operation.node for operation in plan.operations if isinstance(operation, AddNode)]
 
 
