@@ -102,6 +102,8 @@ fn everything(rules: Semantics) -> Options {
 fn account(result: &Result<Summary, Error>) -> String {
     let summary = match result {
         Ok(summary) => summary,
+        // What the bytes look like is told from as many as there are at the time.
+        Err(Error::NotACapture(_)) => return "no capture".into(),
         Err(error) => return format!("error: {error}"),
     };
     let mut text = format!("{:?}\n", summary.totals);
