@@ -363,7 +363,8 @@ def replay(args: argparse.Namespace) -> None:
             raise RefusedError("no data segment left in time")
         copy = bytearray(kept)
         start = (copy[0] & 0xF) * 4
-        copy[start + 4 : start + 8] = struct.pack("!I", due)
+        if not args.same:
+            copy[start + 4 : start + 8] = struct.pack("!I", due)
         if args.fresh:
             ours, newest = timestamp_at(kept), timestamp_at(latest)
             if ours and newest:
@@ -438,6 +439,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     again.add_argument("--mac", required=True, help="link address of the next hop")
     again.add_argument("--timeout", type=float, default=30, help="seconds to wait for SIGUSR1")
     again.add_argument("--fresh", action="store_true", help="with the timestamp of the latest one")
+    again.add_argument("--same", action="store_true", help="with the number it had")
     again.set_defaults(run=replay)
     return parser.parse_args(argv)
 
