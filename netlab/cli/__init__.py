@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "shell": ("nodes:shell", "Open a shell in a node."),
     "logs": ("nodes:logs", "Show what the processes of a lab printed."),
     "gc": ("lifecycle:gc", "Remove what dead labs have left behind."),
+    "tc": ("tc:tc", "Show and change the impairments of a running lab."),
     "plan": ("topology:plan", "Print what `up` would do, as a commented script."),
     "graph": ("topology:graph", "Draw a topology: mermaid, dot or SVG."),
     "schema": ("topology:schema", "Print the JSON Schema of topology files."),

@@ -148,7 +148,12 @@ def describe(plan: Plan, indexes: Indexes) -> Json:
             )
     source = os.path.abspath(topology.source) if topology.source else ""  # noqa: PTH100
     known = [[node, device, index] for (node, device), index in indexes.of.items()]
-    return {"name": topology.name, "source": source, "nodes": nodes, "indexes": known}
+    told = {"name": topology.name, "source": source, "nodes": nodes, "indexes": known}
+    if any(link.forward or link.backward for link in topology.links):
+        from netlab.engine.live import remember
+
+        told["impairments"] = remember(topology)
+    return told
 
 
 def hosts(plan: Plan) -> str:

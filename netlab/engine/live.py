@@ -1,0 +1,170 @@
+"""Impairments of a lab that runs: what they are, and changing them without losing a packet.
+
+The supervisor's state remembers for each impaired link what its file asked for, what is in force
+and which queue disciplines that made (`impairments`), in the words of a topology file. A change is
+a `Transition` (netlab.plan.qdiscs): disciplines that stay are changed in place.
+
+A link without impairments has no hidden middle node. There the disciplines go where packets leave
+the sending node itself, which is right for a router or switch; a host's own TCP is told of what is
+dropped there (see docs/impairments.md), so `Direction.own_stack` says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from netlab.engine.apply import apply
+from netlab.engine.state import Lab
+from netlab.errors import TopologyError, UsageError
+from netlab.model.dump import shaping
+from netlab.model.impairment import PERFECT, Impairment
+from netlab.model.topology import Link, Topology
+from netlab.model.yaml import loads
+from netlab.plan.build import MIDDLE, middle_node
+from netlab.plan.operations import AddQdisc, ChangeQdisc, Operation, RemoveQdiscs
+from netlab.plan.qdiscs import chain, refusal, transition
+
+Json = dict[str, Any]
+FORWARD, BACKWARD = "forward", "backward"
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """One direction of a link of a lab that runs; `node` and `dev` are where it is impaired."""
+
+    link: str
+    way: str
+    sender: str
+    receiver: str
+    node: str
+    dev: str
+    mtu: int
+    asked: Impairment
+    now: Impairment
+    shapes: tuple[str, ...]
+    own_stack: bool
+    hidden: bool
+
+
+def remember(topology: Topology) -> Json:
+    """Return what a lab's state keeps of the impaired links of its topology."""
+    return {link.name: _link(link) for link in topology.links if link.forward or link.backward}
+
+
+def _link(link: Link) -> Json:
+    mtu = max(link.a.mtu, link.b.mtu)
+    return {
+        "ends": [f"{end.node}:{end.name}" for end in link.ends],
+        "mtu": mtu,
+        "middle": middle_node(link),
+        FORWARD: _told(link.forward, link.forward, mtu),
+        BACKWARD: _told(link.backward, link.backward, mtu),
+    }
+
+
+def _told(asked: Impairment, now: Impairment, mtu: int) -> Json:
+    shapes = [] if refusal(now) else [qdisc.shape for qdisc in chain(now, mtu)]
+    return {"asked": shaping(asked), "now": shaping(now), "shapes": shapes}
+
+
+def directions(lab: Lab) -> tuple[Direction, ...]:
+    """Return both directions of every link, those of impaired links first."""
+    known: Json = lab.state.get("impairments", {})
+    found = [direction for name, link in known.items() for direction in _of(lab, name, link)]
+    plain: dict[str, Json] = {}
+    for node, told in lab.nodes.items():
+        for end in told["interfaces"]:
+            if end.get("link") and end["link"] not in known:
+                link = plain.setdefault(end["link"], {"ends": [], "mtu": 0})
+                link["ends"].append(f"{node}:{end['name']}")
+                link["mtu"] = max(link["mtu"], end["mtu"])
+    return (*found, *(d for name, link in plain.items() for d in _of(lab, name, link)))
+
+
+def _of(lab: Lab, name: str, link: Json) -> Iterable[Direction]:
+    a, b = link["ends"]
+    ways = ((FORWARD, a, b, MIDDLE[0][1]), (BACKWARD, b, a, MIDDLE[0][0]))
+    for way, sender, receiver, port in ways:
+        told = link.get(way, {"asked": {}, "now": {}, "shapes": []})
+        middle = link.get("middle")
+        node, _, dev = sender.partition(":")
+        yield Direction(
+            name, way, sender, receiver,
+            node=middle or node,
+            dev=port if middle else dev,
+            mtu=link["mtu"],
+            asked=parse(told["asked"]),
+            now=parse(told["now"]),
+            shapes=tuple(told["shapes"]),
+            own_stack=not middle and lab.nodes[node]["role"] == "host",
+            hidden=bool(middle),
+        )  # fmt: skip
+
+
+def parse(settings: Mapping[str, Any], base: Impairment = PERFECT) -> Impairment:
+    """Return `base` with settings in the words of a topology file; UsageError with each reason."""
+    if not settings:
+        return base
+    ends = {"ends": "a-b", **shaping(base), **settings}
+    text = json.dumps({"name": "x", "nodes": ["a", "b"], "links": [ends]})
+    try:
+        return loads(text, "settings").links[0].forward
+    except TopologyError as error:
+        raise UsageError("; ".join(problem.message for problem in error.problems)) from error
+
+
+def change(lab: Lab, wanted: Sequence[tuple[Direction, Impairment]]) -> bool:
+    """Put impairments into force; False when packets that waited in a queue were lost by it."""
+    operations: list[Operation] = []
+    state: Json = json.loads(json.dumps(lab.state.get("impairments", {})))
+    lost = False
+    for direction, impairment in wanted:
+        reason = refusal(impairment)
+        if reason is not None:
+            raise UsageError(f"link '{direction.link}': {reason}")
+        if impairment or direction.hidden:
+            way = transition(direction.shapes, impairment, direction.mtu)
+            node, dev, shapes = direction.node, direction.dev, list(way.shapes)
+            operations += [ChangeQdisc(node, dev, qdisc) for qdisc in way.changed]
+            operations += [AddQdisc(node, dev, qdisc) for qdisc in way.added]
+            lost = lost or way.loses
+        elif direction.shapes:
+            shapes = []
+            operations.append(RemoveQdiscs(direction.node, direction.dev))
+        else:
+            continue
+        link = state.setdefault(
+            direction.link, {"ends": [direction.sender, direction.receiver], "mtu": direction.mtu}
+        )
+        same_way = link["ends"][0] == direction.sender
+        told = {**_told(direction.asked, impairment, direction.mtu), "shapes": shapes}
+        link[FORWARD if same_way else BACKWARD] = told
+    if operations:
+        apply(lab, operations, describe={"impairments": state})
+    return not lost
+
+
+def episodes_of(impairment: Impairment) -> list[tuple[float, Impairment]]:
+    """Return when a schedule changes what, in order; an episode that is over gives way.
+
+    Where episodes overlap, the one that began last is in force.
+    """
+    base = replace(impairment, schedule=())
+    times = {episode.at for episode in impairment.schedule}
+    times |= {e.at + e.duration for e in impairment.schedule if e.duration}
+    changes: list[tuple[float, Impairment]] = []
+    last = base
+    for time in sorted(times):
+        running = [
+            episode
+            for episode in impairment.schedule
+            if episode.at <= time and (not episode.duration or time < episode.at + episode.duration)
+        ]
+        becomes = max(running, key=lambda e: e.at).becomes if running else base
+        if becomes != last:
+            changes.append((time, becomes))
+            last = becomes
+    return changes
