@@ -12,8 +12,7 @@ answer other than None stops the run."""
 
 @final
 class Table:
-    """Columns of equal length. Anything that speaks the Arrow PyCapsule interface takes it
-    as it is."""
+    """Columns of equal length; whatever speaks the Arrow PyCapsule interface takes them."""
 
     def columns(self) -> list[str]: ...
     def column(self, name: str) -> list[Any]: ...
@@ -49,8 +48,10 @@ class Summary:
         """Octets held by flow records, their seldom parts, and pools."""
 
     def segments(self, stream: int | None = None) -> Table:
-        """One row per TCP packet of a stream, or of all; reads the file again unless they
-        were kept."""
+        """One row per TCP packet of a stream, or of all.
+
+        Reads the file again unless `summarize` was asked to keep them.
+        """
 
     def series(self, stream: int | None = None, bin_ns: int | None = None) -> Table:
         """Packets, octets, retransmissions, flight and window per bin and direction."""

@@ -165,10 +165,11 @@ impl Feed<'_> {
         *base += *at as u64;
         *len -= *at;
         *at = 0;
-        if bytes.len() < need.max(REFILL) {
-            bytes.resize(need.max(REFILL).next_power_of_two(), 0);
-        }
         while *len < need {
+            if *len == bytes.len() {
+                // Twice what has arrived, whatever a length field claims: a lie costs no memory.
+                bytes.resize((bytes.len() * 2).max(REFILL), 0);
+            }
             match stream.read(&mut bytes[*len..]) {
                 Ok(0) if stream.follow => return Refilled::Wait,
                 Ok(0) => {
@@ -391,7 +392,7 @@ fn run(
     let threads = options.threads.max(1);
     let shards = if alone || threads == 1 { 1 } else { threads * SHARDS_PER_THREAD };
     let detail = keep.segments != Wanted::None;
-    let expected = usize::try_from(size.unwrap_or(64 << 20) / 1000).unwrap_or(usize::MAX) / shards;
+    let expected = usize::try_from(size.unwrap_or(4 << 20) / 1000).unwrap_or(usize::MAX) / shards;
     let mut totals = Totals::default();
     totals.warnings = words;
     if header_cut {

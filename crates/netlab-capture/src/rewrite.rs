@@ -51,10 +51,10 @@ fn refill(
     *base += *at as u64;
     *len -= *at;
     *at = 0;
-    if buffer.len() < need.max(1 << 20) {
-        buffer.resize(need.max(1 << 20).next_power_of_two(), 0);
-    }
     while *len < need {
+        if *len == buffer.len() {
+            buffer.resize((buffer.len() * 2).max(1 << 20), 0);
+        }
         match stream.read(&mut buffer[*len..]) {
             Ok(0) | Err(_) => return false,
             Ok(n) => *len += n,

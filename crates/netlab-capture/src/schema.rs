@@ -202,7 +202,7 @@ const SIDE: &[OfSide] = &[
     ("ip_bytes", U64, "octets", "IP octets sent", "Zeek orig_ip_bytes", |f, s| u(f.dir(s).ip_bytes)),
     ("payload_bytes", U64, "octets", "transport payload sent, repetitions included", "tcp.len", |f, s| u(f.dir(s).payload)),
     ("unique_bytes", U64, "octets", "payload without octets seen before", "tcptrace unique bytes", |f, s| {
-        let again = f.trouble(s).map_or(0, |t| t.retrans_bytes);
+        let again = f.trouble(s).map_or(0, |t| t.retrans_payload);
         u(f.dir(s).payload.saturating_sub(again))
     }),
     ("data_pkts", U64, "packets", "packets with payload", "tcptrace actual data pkts", |f, s| u(f.dir(s).data_packets)),
@@ -228,7 +228,7 @@ const SIDE: &[OfSide] = &[
     ("keep_alive", U64, "packets", "keep-alives", "tcp.analysis.keep_alive", |f, s| flagged(f, s, analysis::KEEP_ALIVE)),
     ("keep_alive_ack", U64, "packets", "answers to keep-alives", "tcp.analysis.keep_alive_ack", |f, s| flagged(f, s, analysis::KEEP_ALIVE_ACK)),
     ("partial_ack", U64, "packets", "acknowledgements inside a segment (4.4 rules only)", "tcp.analysis.partial_ack", |f, s| flagged(f, s, analysis::PARTIAL_ACK)),
-    ("retrans_bytes", U64, "octets", "octets sent again", "tcptrace rexmt data bytes", |f, s| anomaly(f, s, |t| t.retrans_bytes)),
+    ("retrans_bytes", U64, "octets", "sequence numbers sent again: octets, and 1 for a SYN or FIN", "tcptrace rexmt data bytes", |f, s| anomaly(f, s, |t| t.retrans_bytes)),
     ("retrans_pkts", U64, "packets", "packets with such octets", "tcptrace rexmt data pkts", |f, s| anomaly(f, s, |t| t.retrans_packets.into())),
     ("hole_fills", U64, "packets", "segments that fill a hole, however late", "tcptrace outoforder pkts", |f, s| anomaly(f, s, |t| t.hole_fills.into())),
     ("dsack", U64, "packets", "duplicate SACKs sent", "RFC 2883", |f, s| anomaly(f, s, |t| t.dsack.into())),
@@ -256,7 +256,7 @@ const SIDE: &[OfSide] = &[
     ("karn_rtt_p99", F64, "ns", "99th percentile, within 5 %", "", |f, s| sampled(f, s, true, 0.99)),
     ("karn_rtt_max", F64, "ns", "most", "tcptrace RTT max", |f, s| exact(f, s, true, |r| r.max as f64)),
     ("karn_rtt_mean", F64, "ns", "mean", "tcptrace RTT avg", |f, s| exact(f, s, true, |r| r.sum as f64 / f64::from(r.count))),
-    ("karn_ambiguous", U64, "samples", "samples Karn's rule leaves out", "tcptrace ambiguous acks", |f, s| anomaly(f, s, |t| t.karn_ambiguous.into())),
+    ("karn_ambiguous", U64, "samples", "samples left out: sent more than once, or one below was sent again in between", "", |f, s| anomaly(f, s, |t| t.karn_ambiguous.into())),
     ("mss", U64, "octets", "maximum segment size announced", "tcp.options.mss_val", |f, s| known((f.seldom(s).options & option::MSS != 0).then_some(f.seldom(s).mss.into()))),
     ("wscale", U64, "bits", "window scale announced", "tcp.options.wscale.shift", |f, s| known((f.seldom(s).options & option::SCALE != 0).then_some(f.scale(s).into()))),
     ("sack_perm", Bool, "", "SACK permitted announced", "tcp.options.sack_perm", |f, s| has(f, s, option::SACK_PERMITTED)),

@@ -48,6 +48,8 @@ pub mod state {
     pub const WINDOW_CLOSED: u16 = 4096;
     /// A packet with time stamps was sent; the bit of the same meaning in a packet's marks.
     pub const TIMESTAMPS: u16 = crate::packet::mark::TIMESTAMPS;
+    /// Octets were sent out of their order: `Trouble::repeats` has the last ones.
+    pub const REPEATS: u16 = 1 << 14;
 }
 
 /// Bits of [`Verdict::flags`], and their order in every table.
@@ -129,8 +131,13 @@ pub struct Verdict {
 pub struct Trouble {
     /// Packets by [`analysis`] bit.
     pub counts: [u32; 16],
-    /// Octets sent again (tcptrace).
+    /// Sequence numbers sent again (tcptrace): octets, SYN and FIN.
     pub retrans_bytes: u64,
+    /// Octets of payload that are not unique: sent again, or as a probe into a closed window.
+    pub retrans_payload: u64,
+    /// Segments that repeated octets or filled a hole: sequence number and time, both increasing; one
+    /// that a later and lower one makes irrelevant is dropped, and so are the oldest beyond a limit.
+    repeats: Vec<(u32, i64)>,
     /// Packets with such octets.
     pub retrans_packets: u32,
     /// Segments that filled a hole (tcptrace's out of order).
@@ -163,8 +170,32 @@ pub struct Trouble {
     pub bad_checksum: u32,
     /// Segments whose checksum was left to the card.
     pub partial_checksum: u32,
-    /// ACKs that Karn's rule keeps out of the statistics.
+    /// Samples that Karn's rule, or a repetition in between, keeps out of the statistics.
     pub karn_ambiguous: u32,
+}
+
+/// Repetitions remembered per direction.
+const MAX_REPEATS: usize = 1024;
+
+impl Trouble {
+    fn repeat(&mut self, seq: u32, time: i64) {
+        while self.repeats.last().is_some_and(|&(known, _)| !before(known, seq)) {
+            self.repeats.pop();
+        }
+        if self.repeats.len() >= MAX_REPEATS {
+            self.repeats.drain(..MAX_REPEATS / 2);
+        }
+        self.repeats.push((seq, time));
+    }
+
+    /// Whether a segment below `seq` was sent again after `time`.
+    fn overtaken(&self, seq: u32, time: i64) -> bool {
+        self.repeats
+            .iter()
+            .rev()
+            .find(|&&(known, _)| before(known, seq))
+            .is_some_and(|&(_, sent)| sent > time)
+    }
 }
 
 /// What only the segment table needs, per direction.
@@ -709,8 +740,13 @@ impl Tcp {
         if r.rtt == 0 {
             r.rtt = self.rtts.new_record();
         }
-        if acked.exact.is_some_and(|e| e.repeated) || acked.newest.is_some_and(|e| e.repeated) {
-            // The octets were sent more than once: Karn's statistics leave this sample out.
+        let repeated = |e: Option<Entry>| e.is_some_and(|e| e.repeated);
+        // tcptrace leaves out a segment, too, when one below it was sent again after it.
+        let overtaken = r.state & state::REPEATS != 0 && {
+            let trouble = self.trouble(&mut story.dirs[other].trouble);
+            trouble.overtaken(entry.seq, entry.time)
+        };
+        if overtaken || repeated(acked.exact) || repeated(acked.newest) {
             self.rtts.karn(r.rtt);
             r.state |= state::KARN;
             let handle = &mut story.dirs[other].trouble;
@@ -762,11 +798,15 @@ impl Tcp {
         verdict: &mut Verdict,
     ) {
         let seq = step.packet.seq;
-        if r.window == 0 && syn == 0 {
-            return;
-        }
         if f.ranges == 0 {
             self.hole(f);
+        }
+        if r.window == 0 && syn == 0 {
+            if seq == r.ack {
+                let trouble = self.trouble(&mut story.dirs[step.dir].trouble);
+                trouble.retrans_payload += u64::from(step.packet.len);
+            }
+            return;
         }
         let ranges = &mut self.ranges[f.ranges as usize - 1];
         let added = ranges.add(seq, size);
@@ -781,8 +821,11 @@ impl Tcp {
         }
         let trouble = self.trouble(&mut story.dirs[step.dir].trouble);
         trouble.hole_fills += u32::from(added.fills_hole);
+        trouble.repeat(seq, step.packet.ts);
+        f.state |= state::REPEATS;
         if added.overlap > 0 {
             trouble.retrans_bytes += u64::from(added.overlap);
+            trouble.retrans_payload += u64::from(added.overlap.min(step.packet.len));
             trouble.retrans_packets += 1;
             verdict.overlap = added.overlap;
             if f.ring != 0 {
