@@ -4,7 +4,7 @@
 //! one, which alternate between reading every port, sending what is due, and waiting (`ppoll` to the
 //! nanosecond) for a frame or the next due time. Within `spin_ns` of a due time a worker looks at
 //! its ports instead of sleeping, because waking up may take longer than that. While frames keep
-//! coming it sleeps `gather_ns` on a timer alone, deaf to frames, and then takes what has gathered:
+//! coming or going it sleeps `gather_ns` on a timer alone, deaf to frames, and then takes what has gathered:
 //! a sender that must wake its reader for every frame pays more for that than for the frame.
 //!
 //! A worker that cannot keep up says so: departures late against their due time are counted
@@ -35,7 +35,7 @@ use crate::{Attempt, WireError};
 const TURN: usize = 64;
 /// A pass of a worker over its links that takes longer counts as an overrun.
 const OVERRUN_NS: u64 = 1_000_000;
-/// Passes that find frames belong to one stream when they are at most this far apart.
+/// Passes that move frames belong to one stream when they are at most this far apart.
 const STREAM_NS: u64 = 100_000;
 /// Without rest for so long, a worker stops going before all others; it stays so at least as long.
 const RANK_NS: u64 = 20_000_000;
@@ -450,7 +450,7 @@ impl Served {
     }
 }
 
-/// Whether frames keep coming, a few at a time.
+/// Whether frames keep coming or going, a few at a time.
 #[derive(Debug, Default)]
 struct Stream {
     last_ns: u64,
@@ -459,7 +459,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// A pass at `now` has found `count` frames.
+    /// A pass at `now` has moved `count` frames.
     fn note(&mut self, now: u64, count: usize) {
         if count == 0 {
             return;
@@ -468,7 +468,7 @@ impl Stream {
         (self.last_ns, self.last_count) = (now, count);
     }
 
-    /// Several passes not far apart have found some, the last one few: more gather while we sleep.
+    /// Several passes not far apart have moved some, the last one few: more gather while we sleep.
     fn flows_thinly(&self, now: u64) -> bool {
         self.passes >= 4 && self.last_count < BATCH / 4 && now - self.last_ns < STREAM_NS
     }
@@ -570,12 +570,12 @@ impl Loop {
         let mut busy = false;
         let mut stream = Stream::default();
         loop {
-            if stream.flows_thinly(sys::monotonic_ns()) {
+            let now = sys::monotonic_ns();
+            if self.gather_ns > 0 && stream.flows_thinly(now) {
+                // What falls due meanwhile leaves a little late, and together.
+                timer.wait(Some(self.gather_ns)).attempting(|| "wait for a timer".into())?;
+                rank.slept(now);
                 busy = true;
-                let nap = self.pause().map_or(self.gather_ns, |ns| ns.min(self.gather_ns));
-                if nap > 0 {
-                    timer.wait(Some(nap)).attempting(|| "wait for a timer".into())?;
-                }
             }
             if !(busy && read_blindly) {
                 let asked = if busy { Some(0) } else { self.pause() };
@@ -596,7 +596,7 @@ impl Loop {
             let blindly = busy && read_blindly;
             let began = sys::monotonic_ns();
             busy = false;
-            let mut received = 0;
+            let mut moved = 0;
             for (link, places) in self.links.iter_mut().zip(&places) {
                 for side in 0..2 {
                     if blindly || waiting.ready(places[side]) {
@@ -605,7 +605,7 @@ impl Loop {
                                 format!("read from port {} of link '{}'", ["a", "b"][side], link.name)
                             })?;
                         busy |= came > 0;
-                        received += came;
+                        moved += came;
                     }
                 }
                 link.keep_schedule(began);
@@ -614,13 +614,14 @@ impl Loop {
                         .send(way, &mut self.batch)
                         .attempting(|| format!("send on port {} of link '{}'", ["b", "a"][way], link.name))?;
                     busy |= left == TURN;
+                    moved += left;
                 }
                 if let Some(journal) = &mut link.notes.0 {
                     journal.tick(began);
                 }
             }
             rank.worked(began);
-            stream.note(began, received);
+            stream.note(began, moved);
             self.figures.passes += 1;
             // The bell must be heard even by a worker that never sleeps.
             if busy && read_blindly && self.figures.passes % 256 == 0 && self.answer() {

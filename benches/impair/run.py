@@ -1,11 +1,9 @@
 """What the wire was asked and what came out: a table of impairments, seen from outside.
 
 Two namespaces with the wire between them; datagrams that carry their number and time, TCP from
-iperf3. Needs root (or a user namespace with `--packet`), iproute2, iperf3, and
-
-    cargo build --release -p netlab-wire --bins --examples
-
-Prints Markdown. `--quick` sends a tenth. Nothing is touched outside the namespaces made here.
+iperf3. Needs root, iproute2, ethtool and iperf3; builds the wire and its probe with cargo. Prints
+Markdown, or with `--write` puts it into README.md beside this file. Nothing is touched outside
+the namespaces made here.
 """
 
 from __future__ import annotations
@@ -152,8 +150,18 @@ def interval(n: int, p: float) -> tuple[float, float]:
     return max(0.0, p - half), p + half
 
 
-def row(*cells: object) -> None:
-    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+class Table:
+    """Markdown, printed as it grows."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+        print(text, flush=True)
+
+    def row(self, *cells: object) -> None:
+        self.line("| " + " | ".join(str(cell) for cell in cells) + " |")
 
 
 def health(stats: Json) -> str:
@@ -168,24 +176,42 @@ def health(stats: Json) -> str:
     return f"{late}, {cpu:.1f} µs a packet, kernel drops {drops}"
 
 
+def write(kind: str, lines: list[str]) -> None:
+    """Replace the table of this kind between its two marks in README.md."""
+    path = Path(__file__).with_name("README.md")
+    text = path.read_text()
+    begin, end = f"<!-- begin {kind} -->\n", f"<!-- end {kind} -->"
+    head, rest = text.split(begin)
+    path.write_text(head + begin + "\n" + "\n".join(lines) + "\n\n" + end + rest.split(end)[1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--packet", action="store_true", help="packet sockets instead of TAP")
     parser.add_argument("--quick", action="store_true", help="a tenth of the packets")
     parser.add_argument(
-        "--urgent",
-        action="store_true",
-        help="the receiver runs before other work (chrt); root only",
+        "--urgent", action="store_true", help="the receiver runs before other work (chrt)"
     )
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
-    kind = "packet" if options.packet else "tap"
+    build = ("cargo", "build", "--quiet", "--release", "-p", "netlab-wire", "--bins", "--examples")
+    subprocess.run(build, check=True, cwd=Path(__file__).parents[2])
+    table = Table()
+    measure(options, table)
+    if options.write:
+        write("packet" if options.packet else "tap", table.lines)
+
+
+def measure(options: argparse.Namespace, table: Table) -> None:
+    kind = "packet sockets on veth ends" if options.packet else "TAP devices"
     scale = 10 if options.quick else 1
-    print(f"<!-- {kind}, load {os.getloadavg()[0]:.1f}, {os.cpu_count()} processors -->")
-    row("asked", "got", "bound", "", "wire's account")
-    row("---", "---", "---", "---", "---")
+    load = f"load average {os.getloadavg()[0]:.1f} at the start"
+    table.line(f"{kind}, {os.cpu_count()} processors, {load}, Linux {os.uname().release}\n")
+    table.row("asked", "got", "bound", "", "wire's account")
+    table.row("---", "---", "---", "---", "---")
 
     def judged(asked: str, got: str, bound: str, good: bool, stats: Json) -> None:
-        row(asked, got, bound, "ok" if good else "**off**", health(stats))
+        table.row(asked, got, bound, "ok" if good else "**off**", health(stats))
 
     for ms in (0, 1, 10, 50, 300):
         with wire(options, {"delay_ns": ms * MS}) as link:
