@@ -670,7 +670,7 @@ def lossy_transfer(
                 else:
                     blocks.append((value, value + mss))
             blocks.sort(key=lambda block: not block[0] <= latest < block[1])
-            emit(now, "ack", expected, tuple(blocks[:3]))
+            emit(now + 15 * US, "ack", expected, tuple(blocks[:3]))
         elif number > acked:
             acked, dups, deadline = number, 0, now + 200 * MS
             if acked > recovering:
