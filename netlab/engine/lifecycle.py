@@ -106,9 +106,10 @@ def _name(plan: Plan, started: Supervisor) -> None:
 
 def _start_processes(topology: Topology, started: Supervisor) -> None:
     """Start the programs of a topology; they belong to the lab and log beside its state."""
-    if not topology.processes:
+    scheduled = any(link.forward.schedule or link.backward.schedule for link in topology.links)
+    if not topology.processes and not scheduled:
         return
-    from netlab.engine import processes
+    from netlab.engine import processes, timetable
     from netlab.engine.node import RunningNode
 
     logs = started.claim.path / "logs"
@@ -122,6 +123,8 @@ def _start_processes(topology: Topology, started: Supervisor) -> None:
         node.name: RunningNode(node.name, started.channel, log_file) for node in topology.nodes
     }
     for _ in processes.start(topology, nodes, keep=True):
+        pass
+    for _ in timetable.start(topology, started.indexes, started.channel, log_file, keep=True):
         pass
 
 

@@ -123,6 +123,8 @@ def change(lab: Lab, wanted: Sequence[tuple[Direction, Impairment]]) -> bool:
     lost = False
     for direction, impairment in wanted:
         reason = refusal(impairment)
+        if direction.asked.schedule:
+            reason = "it follows a schedule, which would undo the change"
         if reason is not None:
             raise UsageError(f"link '{direction.link}': {reason}")
         if impairment or direction.hidden:

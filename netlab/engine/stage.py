@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from netlab.engine import processes, state, supervisor
+from netlab.engine import processes, state, supervisor, timetable
 from netlab.engine.channel import Channel, ChannelClosedError
 from netlab.engine.node import RunningNode
 from netlab.errors import EngineError, NotReadyError
@@ -200,6 +200,10 @@ def open_stage(
         recording.event("lab-up", at_ns=stage.now_ns(), pid=os.getpid())
         with stage.scope():
             for running in processes.start(topology, stage.nodes):
+                stage.enter(running)
+            for running in timetable.start(
+                topology, started.indexes, started.channel, recording.file
+            ):
                 stage.enter(running)
             yield stage
         with contextlib.suppress(ChannelClosedError):

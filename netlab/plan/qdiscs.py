@@ -264,13 +264,20 @@ def refusal(impairment: Impairment) -> str | None:
 def chain(impairment: Impairment, mtu: int) -> tuple[Qdisc, ...]:
     """Return the qdiscs of an impairment on an interface of that MTU, the root first.
 
-    ValueError where `refusal` has a reason. A schedule is not part of it: each episode has a chain
-    of its own, which replaces the one before.
+    ValueError where `refusal` has a reason. The episodes of a schedule are not part of it, see
+    `transition`; but a link that has one begins with a netem, so that a token bucket can get a
+    delay later and keep its packets.
     """
     reason = refusal(impairment)
     if reason is not None:
         raise ValueError(reason)
     stack = [*_line(impairment), *_shaped(impairment, mtu)]
+    if impairment.schedule and not isinstance(stack[0] if stack else None, Netem):
+        stack.insert(0, Netem(PERFECT, WIDE_OPEN))
+    return _placed(stack)
+
+
+def _placed(stack: Sequence[Discipline]) -> tuple[Qdisc, ...]:
     return tuple(Qdisc(place, place - 1, one) for place, one in enumerate(stack, 1))
 
 
@@ -295,6 +302,8 @@ def transition(shapes: Sequence[str], impairment: Impairment, mtu: int) -> Trans
     wide: a netem that does nothing, a token bucket faster than any sender.
     """
     wanted = chain(impairment, mtu)
+    if shapes and shapes[0] == "netem" and wanted and wanted[0].kind != "netem":
+        wanted = _placed([Netem(PERFECT, WIDE_OPEN), *(qdisc.discipline for qdisc in wanted)])
     same = 0
     while same < min(len(shapes), len(wanted)) and wanted[same].shape == shapes[same]:
         same += 1

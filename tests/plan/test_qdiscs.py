@@ -6,6 +6,7 @@ from netlab.model.impairment import (
     Bfifo,
     Codel,
     DropRule,
+    Episode,
     FqCodel,
     Impairment,
     Match,
@@ -14,7 +15,7 @@ from netlab.model.impairment import (
     Tbf,
     Trace,
 )
-from netlab.plan.qdiscs import chain, line_limit, refusal
+from netlab.plan.qdiscs import chain, line_limit, refusal, transition
 from netlab.units import mbit, ms
 
 CHAINS: tuple[tuple[Impairment, tuple[str, ...]], ...] = (
@@ -119,6 +120,54 @@ def test_what_the_kernel_cannot_do_has_a_reason(impairment: Impairment, reason: 
     assert reason in (refusal(impairment) or "")
     with pytest.raises(ValueError, match=reason):
         chain(impairment, 1500)
+
+
+NETEM, TBF, CODEL = "netem", "tbf", "codel"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "impairment", "changed", "added", "after", "loses"),
+    [
+        ((), Impairment(delay=1 * ms), [], [NETEM], (NETEM,), False),
+        ((NETEM,), Impairment(loss=0.1), [NETEM], [], (NETEM,), False),
+        ((NETEM,), Impairment(), [NETEM], [], (NETEM,), False),
+        ((NETEM,), Impairment(delay=1 * ms, rate=1 * mbit), [NETEM], [NETEM], (NETEM,) * 2, False),
+        ((NETEM,) * 2, Impairment(delay=1 * ms), [NETEM] * 2, [], (NETEM,) * 2, False),
+        (
+            (NETEM,), Impairment(rate=1 * mbit, queue=Codel()),
+            [NETEM], [TBF, CODEL], (NETEM, TBF, CODEL), False,
+        ),
+        ((NETEM, TBF, CODEL), Impairment(), [NETEM, TBF], [], (NETEM, TBF, CODEL), False),
+        ((TBF, CODEL), Impairment(delay=1 * ms), [], [NETEM], (NETEM,), True),
+        (
+            ("netem", "tbf", "fq_codel 1024"),
+            Impairment(rate=1 * mbit, queue=FqCodel(flows=8)),
+            [NETEM, TBF], ["fq_codel"], (NETEM, TBF, "fq_codel 8"), True,
+        ),
+    ],
+)  # fmt: skip
+def test_what_stays_is_changed_in_its_place(
+    shapes: tuple[str, ...],
+    impairment: Impairment,
+    changed: list[str],
+    added: list[str],
+    after: tuple[str, ...],
+    loses: bool,
+) -> None:
+    way = transition(shapes, impairment, 1500)
+    assert [q.kind for q in way.changed] == changed
+    assert [q.kind for q in way.added] == added
+    assert (way.shapes, way.loses) == (after, loses)
+    places = [q.handle for q in (*way.changed, *way.added)]
+    assert places == list(range(1, len(places) + 1))
+
+
+def test_a_link_with_a_schedule_can_get_a_delay_later() -> None:
+    slow = Impairment(delay=50 * ms, rate=1 * mbit, queue=Codel())
+    link = Impairment(rate=1 * mbit, queue=Codel(), schedule=(Episode(5, slow),))
+    shapes = [q.shape for q in chain(link, 1500)]
+    assert shapes == ["netem", "tbf", "codel"]
+    assert not transition(shapes, slow, 1500).loses
 
 
 def test_what_the_kernel_can_do_is_not_refused() -> None:

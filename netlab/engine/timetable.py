@@ -1,0 +1,69 @@
+"""The `schedule:` of links, carried out: requests made ahead, sent in time by an agent.
+
+Each link with a schedule has one agent in its hidden middle node. It prints what it did and when;
+the clock starts when the lab is up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from netlab.engine import netlink
+from netlab.engine.channel import Channel
+from netlab.engine.live import episodes_of
+from netlab.engine.lower import Indexes, place
+from netlab.engine.node import Running, RunningNode
+from netlab.engine.programs import python_agent
+from netlab.model.dump import shaping
+from netlab.model.impairment import Impairment
+from netlab.model.topology import Topology
+from netlab.plan.build import MIDDLE, middle_node
+from netlab.plan.qdiscs import chain, transition
+
+Row = tuple[float, str, list[str]]
+
+
+def rows(impairment: Impairment, mtu: int, index: int, way: str) -> Iterator[Row]:
+    """Yield when which requests change one direction; `index` is of the interface it leaves by."""
+    shapes: tuple[str, ...] = tuple(qdisc.shape for qdisc in chain(impairment, mtu))
+    for at, becomes in episodes_of(impairment):
+        step = transition(shapes, becomes, mtu)
+        shapes = step.shapes
+        requests = [place(1, index, qdisc, change=True) for qdisc in step.changed]
+        requests += [place(1, index, qdisc) for qdisc in step.added]
+        words = " ".join(f"{word}={value}" for word, value in shaping(becomes).items())
+        sent = [netlink.acknowledged(request).hex() for request in requests]
+        yield at, f"{way}: {words or 'nothing'}", sent
+
+
+def start(
+    topology: Topology,
+    indexes: Indexes,
+    channel: Channel,
+    log_file: Callable[[str], Path],
+    *,
+    keep: bool = False,
+) -> Iterator[Running]:
+    """Start an agent for each link that has a schedule."""
+    for link in topology.links:
+        if not (link.forward.schedule or link.backward.schedule):
+            continue
+        middle, mtu = middle_node(link), max(link.a.mtu, link.b.mtu)
+        back, forth = (indexes[middle, port] for port in MIDDLE[0])
+        ways = (
+            (link.forward, forth, f"{link.a.node}->{link.b.node}"),
+            (link.backward, back, f"{link.b.node}->{link.a.node}"),
+        )
+        table = sorted(row for one, index, way in ways for row in rows(one, mtu, index, way))
+        # A file in memory: a table of deviations may be longer than a pipe holds.
+        given = os.memfd_create("timetable")
+        try:
+            os.write(given, json.dumps(table).encode())
+            os.lseek(given, 0, os.SEEK_SET)
+            node = RunningNode(middle, channel, log_file)
+            yield node.spawn("schedule", python_agent("timetable"), stdin=given, keep=keep)
+        finally:
+            os.close(given)
