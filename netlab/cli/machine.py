@@ -26,6 +26,8 @@ from netlab.machine.guest_resident import ResidentGuest
 
 STARTS = frozenset({"up", "deploy"})
 ENDS = frozenset({"down", "destroy", "gc"}) | STARTS
+OUTSIDE = ("NETLAB_STATE_DIR", "XDG_RUNTIME_DIR")
+"""Where labs are written down out here; the guest has a place of its own."""
 READS = frozenset({"exec", "shell"})
 """Commands that read standard input; a "-" among the arguments says so too."""
 
@@ -68,7 +70,10 @@ def _kept(arguments: Sequence[str], writable: Sequence[str]) -> list[Path]:
 def _order(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     package = str(Path(netlab.__file__).parent.parent)
     path = ":".join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    return [sys.executable, "-m", "netlab", *arguments], {**os.environ, "PYTHONPATH": path}
+    env = {**os.environ, "PYTHONPATH": path}
+    for name in OUTSIDE:
+        env.pop(name, None)
+    return [sys.executable, "-m", "netlab", *arguments], env
 
 
 def _labs(guest: ResidentGuest) -> bool:
