@@ -54,10 +54,25 @@ def octets(start: int, length: int) -> bytes:
 
 
 def resolve(address: str, port: int, kind: int) -> tuple[int, tuple[Any, ...]]:
-    """Return (family, sockaddr) of a numeric address or a name."""
-    flags = socket.AI_PASSIVE if not address else 0
-    found = socket.getaddrinfo(address or None, port, type=kind, flags=flags)
+    """Return (family, sockaddr) of a numeric address or a name; "" is every address there is."""
+    if not address:
+        return (
+            (socket.AF_INET6, ("::", port))
+            if socket.has_dualstack_ipv6()
+            else (
+                socket.AF_INET,
+                ("0.0.0.0", port),
+            )
+        )
+    found = socket.getaddrinfo(address, port, type=kind)
     return found[0][0], found[0][4]
+
+
+def bind(sock: socket.socket, address: tuple[Any, ...]) -> None:
+    """Bind; a socket bound to `::` is one for IPv4 too."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.bind(address)
 
 
 def tcp_socket(family: int, args: argparse.Namespace) -> socket.socket:
@@ -154,7 +169,7 @@ def serve(args: argparse.Namespace) -> None:
     family, address = resolve(args.address, args.port, socket.SOCK_STREAM)
     with tcp_socket(family, args) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        bind(listener, address)
         listener.listen(16)
         say("listening", port=listener.getsockname()[1])
         for _ in range(args.count):
@@ -269,7 +284,7 @@ def listen(args: argparse.Namespace) -> None:
     """Receive datagrams until there were enough, or --timeout has passed without one."""
     family, address = resolve(args.address, args.port, socket.SOCK_DGRAM)
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.bind(address)
+        bind(sock, address)
         sock.settimeout(args.timeout or None)
         say("listening", port=sock.getsockname()[1])
         for number in range(1, args.count + 1):
