@@ -368,7 +368,9 @@ def test_ctrl_c_at_any_moment_of_up_leaves_nothing_half_built(me: Person) -> Non
             time.sleep(0.015 * attempt)
             process.send_signal(signal.SIGINT)
             _, told = process.communicate(timeout=20)
-        assert "Traceback" not in told, told
+        # Python reports, and forgets, an interrupt that comes in a callback of its own import lock.
+        ours = re.sub(r"(?s)Exception ignored in: .*?KeyboardInterrupt: \n", "", told)
+        assert "Traceback" not in ours, told
         if process.returncode == 0:
             me.ok("down")
         else:

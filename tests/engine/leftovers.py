@@ -4,6 +4,8 @@ Other labs may run on the machine at the same time, so nothing here compares who
 is known by the inode numbers of its namespaces and by its state directory.
 """
 
+# Pathlib would take most of the time of the kill matrix.
+# ruff: noqa: PTH115, PTH208
 from __future__ import annotations
 
 import contextlib
@@ -24,23 +26,22 @@ class Footprint:
     directory: Path
 
 
-def _links(folder: Path) -> set[str]:
+def _namespaces_of(pid: int | str) -> set[str]:
+    """Those it is in and those it holds by a descriptor; thousands of links are read per test."""
     found: set[str] = set()
+    for kind in KINDS:
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(f"/proc/{pid}/ns/{kind}"))
     try:
-        entries = list(folder.iterdir())
+        fds = os.listdir(f"/proc/{pid}/fd")
     except OSError:
         return found
-    for entry in entries:
+    for fd in fds:
         with contextlib.suppress(OSError):
-            found.add(str(entry.readlink()))
+            link = os.readlink(f"/proc/{pid}/fd/{fd}")
+            if link.startswith("net:["):
+                found.add(link)
     return found
-
-
-def _namespaces_of(pid: int) -> set[str]:
-    """Those it is in and those it holds by a descriptor."""
-    here = _links(Path(f"/proc/{pid}/ns"))
-    held = {link for link in _links(Path(f"/proc/{pid}/fd")) if link.startswith("net:[")}
-    return {link for link in here | held if link.split(":")[0] in KINDS}
 
 
 def footprint(supervisor: int, directory: Path) -> Footprint:
@@ -52,14 +53,11 @@ def footprint(supervisor: int, directory: Path) -> Footprint:
 
 def living(namespaces: frozenset[str]) -> set[int]:
     """Processes that are in one of these namespaces or hold one; a zombie is not alive."""
-    found: set[int] = set()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        pid = int(entry.name)
-        if namespaces & _namespaces_of(pid) and not is_dead(pid):
-            found.add(pid)
-    return found
+    return {
+        int(name)
+        for name in os.listdir("/proc")
+        if name.isdigit() and namespaces & _namespaces_of(name) and not is_dead(int(name))
+    }
 
 
 def is_dead(pid: int) -> bool:
