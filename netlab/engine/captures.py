@@ -196,14 +196,19 @@ def start(
     label = name or where
     stem = label.replace(":", ".")
     path = stage.recording.file(f"captures/{stem}.pcap")
+    # tcpdump gives its file to the user it runs as, which a guest of an ordinary user may not do
+    # with files of the computer; it does not do so with its standard output.
+    foreign = path.parent.stat().st_uid != os.geteuid()
     argv = command(
         interface,
-        str(path),
+        "-" if foreign else str(path),
         expression=filter,
         count=count,
         snaplen=snaplen,
         root=os.geteuid() == 0,
     )
+    if foreign:
+        argv = ("sh", "-c", 'exec "$@" >"$0"', str(path), *argv)
     try:
         running = stage.node(node_name).spawn(
             f"tcpdump-{stem}", argv, ready=Ready.line("listening on", stream="stderr")
