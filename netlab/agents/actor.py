@@ -201,7 +201,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do the actions; 0 when all were done, 1 when one failed, 2 when one is unknown."""
+    """Do the actions; 0 when all were done (or tried), 1 when one failed, 2 if it is unknown."""
     args = parse(argv)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     actor = Actor(args)
@@ -217,8 +217,8 @@ def main(argv: Sequence[str]) -> int:
         except OSError as error:
             name = errno.errorcode.get(error.errno, "") if error.errno else ""
             say("failed", action=text, errno=name or "timeout", text=error.strerror or str(error))
-            status = 1
             if not args.keep_going:
+                status = 1
                 break
         except KeyboardInterrupt:
             say("interrupted")

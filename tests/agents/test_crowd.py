@@ -1,0 +1,77 @@
+"""The crowd: clients and servers, well behaved and otherwise."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import netlab.agents.crowd as crowd
+from netlab.analysis import output
+
+ALONE = [sys.executable, "-I", "-S", str(Path(crowd.__file__).resolve())]
+
+
+def serve(*arguments: str) -> tuple[subprocess.Popen[str], str]:
+    argv = [*ALONE, "serve", "--address", "127.0.0.1", "--port", "0", *arguments]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    (step,) = output.parse(process.stdout.readline())
+    return process, str(step["port"])
+
+
+def connect(port: str, *arguments: str) -> list[output.Step]:
+    argv = [*ALONE, "connect", "127.0.0.1", "--port", port, *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
+    return list(output.parse(done.stdout))
+
+
+def end(process: subprocess.Popen[str]) -> output.Step:
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=20)
+    return output.parse(out)[-1]
+
+
+def test_a_good_server_closes_what_it_has_read() -> None:
+    server, port = serve("--behave", "reads")
+    (total,) = connect(port, "--count", "50", "--each", "close")
+    assert (total["count"], total["failed"]) == (50, {})
+    standing = end(server)
+    assert (standing["open"], standing["leaked"]) == (0, 0)
+
+
+def test_a_leaking_server_holds_a_file_per_client_until_it_can_hold_no_more() -> None:
+    server, port = serve("--behave", "leak", "--files", "20", "--backlog", "100")
+    (total,) = connect(port, "--count", "40", "--each", "close")
+    assert total["count"] == 40
+    assert server.stdout is not None
+    (failed,) = output.parse(server.stdout.readline())
+    assert (failed.word, failed["errno"]) == ("failed", "EMFILE")
+    server.send_signal(signal.SIGTERM)
+    out, _ = server.communicate(timeout=20)
+    standing = next(step for step in output.parse(out) if step.word == "standing")
+    assert standing["accepted"] < 20
+    assert standing["files"] >= 15
+
+
+def test_clients_that_stay_learn_what_became_of_their_connections() -> None:
+    server, port = serve("--behave", "close")
+    argv = [*ALONE, "connect", "127.0.0.1", "--port", port, "--count", "5", "--stay"]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    assert process.stdout.readline().startswith("waiting")
+    process.send_signal(signal.SIGUSR1)
+    out, _ = process.communicate(timeout=20)
+    assert dict(output.parse(out)[0].values)["eof"] == 5
+    end(server)
+
+
+def test_refused_clients_are_counted_by_errno() -> None:
+    server, port = serve()
+    end(server)
+    (total,) = connect(port, "--count", "3")
+    assert total["failed"] == {"ECONNREFUSED": 3}
+    (total,) = connect(port, "--count", "3", "--at-once")
+    assert total["failed"] == {"ECONNREFUSED": 3}
