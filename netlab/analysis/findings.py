@@ -33,51 +33,62 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    """An event that the flow table counts for each side, and how to speak of it."""
+    """An event that the flow table counts for each side, and how to speak of it.
+
+    `what` and `did` make a sentence, ``|`` parting singular from plural: "3 ACKs of stream 0 were
+    duplicates".
+    """
 
     column: str
     severity: Severity
-    one: str
-    many: str
+    what: str
+    did: str
     filter: str
     exact: bool = True
 
 
 _EVENTS: Final = (
-    _Event("retransmission", "warning", "segment was retransmitted", "segments were retransmitted",
+    _Event("retransmission", "warning", "segment|segments", "was retransmitted|were retransmitted",
            "tcp.analysis.retransmission"),
-    _Event("fast_retransmission", "note", "retransmission was fast: it followed duplicate ACKs",
-           "retransmissions were fast: they followed duplicate ACKs",
-           "tcp.analysis.fast_retransmission"),
-    _Event("spurious_retransmission", "note", "retransmission was spurious: its data had been "
-           "acknowledged", "retransmissions were spurious: their data had been acknowledged",
-           "tcp.analysis.spurious_retransmission"),
-    _Event("out_of_order", "warning", "segment arrived out of order",
-           "segments arrived out of order", "tcp.analysis.out_of_order"),
-    _Event("lost_segment", "warning", "segment followed a hole: what is missing was lost upstream "
-           "or not captured", "segments followed holes: what is missing was lost upstream or not "
-           "captured", "tcp.analysis.lost_segment"),
-    _Event("ack_lost_segment", "warning", "ACK was for data that the capture does not have",
-           "ACKs were for data that the capture does not have", "tcp.analysis.ack_lost_segment"),
-    _Event("duplicate_ack", "note", "ACK was a duplicate", "ACKs were duplicates",
-           "tcp.analysis.duplicate_ack"),
-    _Event("zero_window", "warning", "packet closed the window: the receiver did not keep up",
-           "packets closed the window: the receiver did not keep up", "tcp.analysis.zero_window"),
-    _Event("window_full", "note", "segment filled the receiver's window",
-           "segments filled the receiver's window", "tcp.analysis.window_full"),
-    _Event("keep_alive", "note", "keep-alive was sent", "keep-alives were sent",
-           "tcp.analysis.keep_alive"),
-    _Event("dsack", "note", "duplicate SACK reported an unneeded retransmission",
-           "duplicate SACKs reported unneeded retransmissions", "tcp.options.sack.dsack_le",
-           exact=False),
-    _Event("ce_marks", "note", "packet was marked by a congested queue (ECN)",
-           "packets were marked by a congested queue (ECN)", "ip.dsfield.ecn == 3 || "
-           "ipv6.tclass.ecn == 3", exact=False),
-    _Event("bad_checksum", "warning", "TCP checksum was wrong", "TCP checksums were wrong",
+    _Event("out_of_order", "warning", "segment|segments", "arrived out of order",
+           "tcp.analysis.out_of_order"),
+    _Event("lost_segment", "warning", "segment|segments",
+           "followed a hole (lost upstream, or not captured)|"
+           "followed holes (lost upstream, or not captured)", "tcp.analysis.lost_segment"),
+    _Event("ack_lost_segment", "warning", "ACK|ACKs",
+           "was for data that the capture does not have|"
+           "were for data that the capture does not have", "tcp.analysis.ack_lost_segment"),
+    _Event("zero_window", "warning", "packet|packets",
+           "closed the window (the receiver did not keep up)", "tcp.analysis.zero_window"),
+    _Event("bad_checksum", "warning", "TCP checksum|TCP checksums", "was wrong|were wrong",
            "tcp.checksum.status == 0", exact=False),
-    _Event("partial_checksum", "note", "TCP checksum was left to the network card",
-           "TCP checksums were left to the network card", "", exact=False),
+    _Event("fast_retransmission", "note", "retransmission|retransmissions",
+           "was fast (after duplicate ACKs)|were fast (after duplicate ACKs)",
+           "tcp.analysis.fast_retransmission"),
+    _Event("spurious_retransmission", "note", "retransmission|retransmissions",
+           "was spurious (acknowledged before)|were spurious (acknowledged before)",
+           "tcp.analysis.spurious_retransmission"),
+    _Event("duplicate_ack", "note", "ACK|ACKs", "was a duplicate|were duplicates",
+           "tcp.analysis.duplicate_ack"),
+    _Event("window_full", "note", "segment|segments", "filled the receiver's window",
+           "tcp.analysis.window_full"),
+    _Event("keep_alive", "note", "keep-alive|keep-alives",
+           "probed the idle connection|probed idle connections", "tcp.analysis.keep_alive"),
+    _Event("dsack", "note", "duplicate SACK|duplicate SACKs",
+           "told of an unneeded retransmission|told of unneeded retransmissions",
+           "tcp.options.sack.dsack_le", exact=False),
+    _Event("ce_marks", "note", "packet|packets",
+           "was marked by a congested queue (ECN)|were marked by a congested queue (ECN)",
+           "ip.dsfield.ecn == 3 || ipv6.tclass.ecn == 3", exact=False),
+    _Event("partial_checksum", "note", "TCP checksum|TCP checksums",
+           "was left to the network card|were left to the network card", "", exact=False),
 )  # fmt: skip
+
+
+def _worded(count: float, text: str) -> str:
+    """Return the singular or the plural of ``one|many``."""
+    one, _, many = text.partition("|")
+    return one if count == 1 else many or one
 
 
 def _number(value: object) -> float:
@@ -140,20 +151,21 @@ def _event(flows: _Flows, event: _Event) -> Finding | None:
     rows = {row for row, _, _ in entries}
     row, most, side = entries[0]
     streams = _streams(flows, [entry[0] for entry in entries])
-    sentence = _counted(total, event.one, event.many)
-    if event.column == "retransmission":
-        sent = _number(flows.column(f"{side}_data_pkts")[row])
-        share = (
-            f", {units.format_ratio(round(most / sent, 4))} of its data segments" if sent else ""
+    what, did = _worded(total, event.what), _worded(total, event.did)
+    sent = _number(flows.column(f"{side}_pkts")[row])
+    share = ""
+    if event.column in ("retransmission", "out_of_order", "lost_segment") and sent:
+        share = f", {units.format_ratio(round(most / sent, 4))} of its packets"
+    if len(rows) == 1:
+        sentence = (
+            f"{total:,.0f} {what} of stream {flows.stream(row)} {did}, "
+            f"{'all' if most == total and total > 1 else 'most' if total > 1 else 'sent'} "
+            f"by {flows.end(row, side)}{share}"
         )
     else:
-        share = ""
-    if len(rows) == 1:
-        sentence += f" in stream {flows.stream(row)} ({flows.end(row, side)}{share})"
-    else:
-        sentence += (
-            f" in {len(rows):,} connections, most ({most:,.0f}) by {flows.end(row, side)} "
-            f"in stream {flows.stream(row)}{share}"
+        sentence = (
+            f"{total:,.0f} {what} in {len(rows):,} connections {did}, most ({most:,.0f}) by "
+            f"{flows.end(row, side)} in stream {flows.stream(row)}{share}"
         )
     frames = int(total) if event.exact else None
     return Finding(
@@ -188,7 +200,12 @@ def _outcomes(flows: _Flows) -> list[Finding]:
 
     def report(kind: str, severity: Severity, rows: list[int], sentence: str, filter_: str) -> None:
         streams = _streams(flows, rows)
-        narrowed = _narrowed(filter_, streams, set(rows))
+        if kind in ("unanswered", "refused") and 1 < len(rows) <= 10:
+            narrowed = "tcp.stream in {" + ", ".join(map(str, sorted(streams))) + "}"
+        elif kind in ("unanswered", "refused") and len(rows) == 1:
+            narrowed = f"tcp.stream == {streams[0]}"
+        else:
+            narrowed = _narrowed(filter_, streams, set(rows))
         found.append(Finding(kind, severity, sentence, narrowed, None, streams))
 
     if rows := among(("S0",)):
