@@ -124,6 +124,8 @@ pub struct Verdict {
     pub push_bytes: u32,
     /// Octets tcptrace counts as sent before.
     pub overlap: u32,
+    /// The last octet had been sent before.
+    pub tail_seen: bool,
 }
 
 /// Anomalies of one direction; exists once the first happened.
@@ -469,7 +471,7 @@ impl Tcp {
                     end: close,
                     time: now,
                     frame: step.frame as u32,
-                    repeated: verdict.overlap > 0,
+                    repeated: verdict.tail_seen,
                 };
                 self.list(f, entry);
             }
@@ -734,11 +736,17 @@ impl Tcp {
         let rtt = now.wrapping_sub(entry.time);
         verdict.acks_frame = Some(entry.frame);
         verdict.ack_rtt = rtt;
-        if rtt == 0 {
-            return;
-        }
         if r.rtt == 0 {
             r.rtt = self.rtts.new_record();
+        }
+        if rtt == 0 {
+            // tshark shows no zero RTT, tcptrace counts it.
+            if acked.exact.is_some_and(|e| !e.repeated) {
+                let karn = self.rtts.karn(r.rtt);
+                r.state |= state::KARN;
+                self.rtts.add(karn, 0);
+            }
+            return;
         }
         let repeated = |e: Option<Entry>| e.is_some_and(|e| e.repeated);
         // tcptrace leaves out a segment, too, when one below it was sent again after it.
@@ -828,9 +836,10 @@ impl Tcp {
             trouble.retrans_payload += u64::from(added.overlap.min(step.packet.len));
             trouble.retrans_packets += 1;
             verdict.overlap = added.overlap;
+            verdict.tail_seen = added.tail_seen;
             if f.ring != 0 {
                 self.rings.mark_repeated(f.ring, seq, high);
-            } else if f.state & state::ONE != 0 && before(seq, f.one_end) && before(f.one_seq, high) {
+            } else if f.state & state::ONE != 0 && before(seq, f.one_end) && !before(high, f.one_end) {
                 f.state |= state::ONE_REPEATED;
             }
         }

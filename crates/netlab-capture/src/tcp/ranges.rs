@@ -23,6 +23,8 @@ pub struct Added {
     pub overlap: u32,
     /// It starts before a range seen, without overlap: it fills a hole.
     pub fills_hole: bool,
+    /// Its last octet had been seen before.
+    pub tail_seen: bool,
 }
 
 impl Ranges {
@@ -55,6 +57,7 @@ impl Ranges {
             to = to.max(end);
             last += 1;
         }
+        let tail_seen = self.list[first..last].iter().any(|&(start, end)| start < high && end >= high);
         let above = self.list.last().is_some_and(|&(_, end)| low < end);
         self.list.splice(first..last, [(from, to)]);
         if self.list.len() > LIMIT {
@@ -63,7 +66,7 @@ impl Ranges {
                 second.0 = start;
             }
         }
-        Added { overlap: overlap as u32, fills_hole: above && overlap == 0 }
+        Added { overlap: overlap as u32, fills_hole: above && overlap == 0, tail_seen }
     }
 
     /// The end of the single range, if there is no hole.
@@ -83,11 +86,12 @@ mod tests {
     fn overlap_is_counted_in_octets_and_holes_close() {
         let mut ranges = Ranges::default();
         ranges.begin(1000, 2000);
-        assert_eq!(ranges.add(2500, 500), Added { overlap: 0, fills_hole: false });
+        let added = |overlap, fills_hole, tail_seen| Added { overlap, fills_hole, tail_seen };
+        assert_eq!(ranges.add(2500, 500), added(0, false, false));
         assert_eq!(ranges.whole(), None);
-        assert_eq!(ranges.add(1900, 300), Added { overlap: 100, fills_hole: false });
-        assert_eq!(ranges.add(2300, 100), Added { overlap: 0, fills_hole: true });
-        assert_eq!(ranges.add(2100, 500), Added { overlap: 300, fills_hole: false });
+        assert_eq!(ranges.add(1900, 300), added(100, false, false));
+        assert_eq!(ranges.add(2300, 100), added(0, true, false));
+        assert_eq!(ranges.add(2100, 500), added(300, false, true));
         assert_eq!(ranges.whole(), Some(3000));
     }
 

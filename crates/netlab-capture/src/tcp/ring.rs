@@ -22,7 +22,7 @@ pub struct Entry {
     pub time: i64,
     /// Frame (low 32 bits).
     pub frame: u32,
-    /// Some octet of it was sent more than once (Karn).
+    /// Its last octet was sent more than once (Karn).
     pub repeated: bool,
 }
 
@@ -304,12 +304,12 @@ impl Rings {
         all
     }
 
-    /// Mark every entry that shares octets with seq..end as sent more than once.
+    /// Mark every entry whose last octet lies in seq..end as sent more than once.
     pub fn mark_repeated(&mut self, handle: u32, seq: u32, end: u32) {
         let ring = self.get_mut(handle);
         for i in 0..ring.len {
             let entry = ring.at_mut(i);
-            if before(seq, entry.end) && before(entry.seq, end) {
+            if before(seq, entry.end) && !before(end, entry.end) {
                 entry.repeated = true;
             }
         }
