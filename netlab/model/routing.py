@@ -434,7 +434,8 @@ class _Destinations:
         high = bisect_left(self.firsts, block + (1 << span))
         inside = (1 << high) - (1 << low)
         foreign = inside & ~mask & ~free
-        if not foreign:
+        whole_world = span == self.bits  # that would be a second default route
+        if not foreign and not whole_world:
             return 1, [(block, self.bits - span)], 0
         middle = bisect_left(self.firsts, block + (1 << (span - 1)))
         below = (1 << middle) - 1
@@ -443,7 +444,7 @@ class _Destinations:
             if half:
                 more, others, also = self._nest(half, free, masks, reachable)
                 cost, blocks, exceptions = cost + more, blocks + others, exceptions | also
-        if not foreign & ~reachable and 1 + self._pieces(foreign) < cost:
+        if not whole_world and not foreign & ~reachable and 1 + self._pieces(foreign) < cost:
             whole = 1 + sum(self._pieces(foreign & theirs) for theirs in masks.values())
             if whole < cost:
                 return whole, [(block, self.bits - span)], foreign

@@ -7,6 +7,7 @@ commands (`commands`, how it is explained). Node names stand where the commands 
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
@@ -160,10 +161,7 @@ class AddRoute:
     @property
     def commands(self) -> tuple[Argv, ...]:
         """Return the commands that do the same."""
-        to = "default" if self.to.prefixlen == 0 else str(self.to)
-        family = ("-6",) if self.to.version == 6 else ()
-        ip = ("ip", *family, "-n", self.node)
-        return ((*ip, "route", "add", to, "via", str(self.via), "dev", self.dev),)
+        return _route("add", self.node, self.to, self.via, self.dev)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +210,140 @@ class RemoveQdiscs:
         return (("tc", "-n", self.node, "qdisc", "del", "dev", self.dev, "root"),)
 
 
+# -- changes of a running lab (`netlab.plan.diff`) ---------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveNode:
+    """Take a node away, and with it every link that ends in it."""
+
+    node: str
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        return (("ip", "netns", "del", self.node),)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveLink:
+    """Take a link away by one of its interfaces; the other end goes with it."""
+
+    node: str
+    dev: str
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        return (("ip", "-n", self.node, "link", "del", self.dev),)
+
+
+@dataclass(frozen=True, slots=True)
+class ResetSysctl:
+    """Give a sysctl the value it has in a new namespace; `key` is dotted."""
+
+    node: str
+    key: str
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        fresh = f"$(unshare -n sysctl -n {shlex.quote(self.key)})"
+        return (_in(self.node, "sh", "-c", f"sysctl -qw {shlex.quote(self.key)}={fresh}"),)
+
+
+@dataclass(frozen=True, slots=True)
+class AddPort:
+    """Put an interface under a bridge that is there already."""
+
+    node: str
+    bridge: str
+    dev: str
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        return (("ip", "-n", self.node, "link", "set", self.dev, "master", self.bridge),)
+
+
+@dataclass(frozen=True, slots=True)
+class SetDown:
+    """Set an interface down."""
+
+    node: str
+    dev: str
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        return (("ip", "-n", self.node, "link", "set", self.dev, "down"),)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAddress:
+    """Take an address from an interface; it is no error if it has gone already."""
+
+    node: str
+    dev: str
+    address: IPv4Interface | IPv6Interface
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        ip = ("ip", "-n", self.node)
+        return ((*ip, "address", "del", str(self.address), "dev", self.dev),)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceRoute:
+    """Make a static route; one to the same destination is replaced in its place, without a gap."""
+
+    node: str
+    to: IPv4Network | IPv6Network
+    via: IPv4Address | IPv6Address
+    dev: str
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        return _route("replace", self.node, self.to, self.via, self.dev)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveRoute:
+    """Remove a static route; it is no error if it has gone with its interface."""
+
+    node: str
+    to: IPv4Network | IPv6Network
+    via: IPv4Address | IPv6Address
+    dev: str
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        return _route("del", self.node, self.to, self.via, self.dev)
+
+
+def _route(
+    verb: str,
+    node: str,
+    network: IPv4Network | IPv6Network,
+    via: IPv4Address | IPv6Address,
+    dev: str,
+) -> tuple[Argv, ...]:
+    to = "default" if network.prefixlen == 0 else str(network)
+    family = ("-6",) if network.version == 6 else ()
+    return (("ip", *family, "-n", node, "route", verb, to, "via", str(via), "dev", dev),)
+
+
 def _in(node: str, *argv: str) -> Argv:
     return ("ip", "netns", "exec", node, *argv)
 
@@ -228,6 +360,14 @@ Operation = (
     | AddQdisc
     | ChangeQdisc
     | RemoveQdiscs
+    | RemoveNode
+    | RemoveLink
+    | ResetSysctl
+    | AddPort
+    | SetDown
+    | RemoveAddress
+    | ReplaceRoute
+    | RemoveRoute
 )
 
 

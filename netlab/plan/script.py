@@ -53,7 +53,7 @@ def script(plan: Plan) -> str:
         "set -e",
     ]
     for kind, operations in groupby(plan.operations, key=type):
-        lines += ["", f"# {_TITLES[kind]}"]
+        lines += ["", f"# {_TITLES.get(kind, 'Changes of a running lab')}"]
         for operation in operations:
             lines += [shlex.join(argv) for argv in operation.commands]
     return "\n".join(lines) + "\n"

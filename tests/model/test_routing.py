@@ -104,3 +104,14 @@ def test_a_thousand_nodes_do_not_take_long() -> None:
         start = time.process_time()
         loads(text)
         assert time.process_time() - start < 2, "0.2 s where it was measured"
+
+
+def test_no_block_is_a_second_default() -> None:
+    hosts = "".join(f"h{i}: {{loopback: 192.0.2.{i}/32}}, " for i in range(1, 9))
+    links = ", ".join(f"h{i}-r1" for i in range(1, 9))
+    topology = loads(
+        f"nodes: {{{hosts}k: , r1: router, r2: router}}\nlinks: [{links}, r1-k, r2-k]\n"
+    )
+    for node in topology.nodes:
+        targets = [route.to for route in node.routes]
+        assert len(set(targets)) == len(targets)

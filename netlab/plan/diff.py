@@ -1,0 +1,261 @@
+"""Two topologies → what turns a running lab of the first into one of the second.
+
+Theory of operation. Both are planned, and the plans compared operation by operation. What is in
+the new plan and not in the old one is done; for what is in the old one alone, the reverse. Two
+things are never changed but made anew: a node whose role differs, and a link whose ends, MACs, MTU,
+offloads or middle node differ. What is made anew is *fresh*, and everything the new plan says of it
+is done. What is untouched in both gets no operation at all and loses no packet.
+
+The order is: links and nodes that go (their interface names may be wanted), then addresses that go,
+then everything new in the order of a plan, routes replaced rather than removed and added, and last
+the routes and interfaces that go.
+
+Three habits of the kernel (net/ipv4/devinet.c, fib_frontend.c, net/ipv6/addrconf.c) are allowed
+for. Setting an interface down takes its IPv6 addresses, so they are added again. Removing the first
+address of a subnet removes the others of the same subnet on that interface, so those are added
+again. Removing the last address of an interface removes all routes through it, so where
+addresses go, the routes through that interface are written again.
+
+Unsatisfactory: an MTU could be changed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network
+
+from netlab.model.capabilities import Capabilities
+from netlab.model.topology import Topology
+from netlab.plan.build import build
+from netlab.plan.operations import (
+    AddAddress,
+    AddBridge,
+    AddNode,
+    AddPort,
+    AddQdisc,
+    AddRoute,
+    AddVeth,
+    ChangeQdisc,
+    OffloadsOff,
+    Operation,
+    Plan,
+    RemoveAddress,
+    RemoveLink,
+    RemoveNode,
+    RemoveQdiscs,
+    RemoveRoute,
+    ReplaceRoute,
+    ResetSysctl,
+    SetDown,
+    SetSysctl,
+    SetUp,
+)
+
+_Device = tuple[str, str]  # node, interface
+_Target = tuple[str, IPv4Network | IPv6Network]  # node, destination
+
+
+def diff(old: Topology, new: Topology, capabilities: Capabilities | None = None) -> Plan:
+    """Return the smallest plan that makes a running lab of `old` one of `new`.
+
+    An empty plan if they build the same network; CapabilityError as from `build`.
+    """
+    before, after = build(old).operations, build(new, capabilities).operations
+    return Plan(new, tuple(_Difference(before, after, _changed_roles(old, new)).operations()))
+
+
+def _changed_roles(old: Topology, new: Topology) -> set[str]:
+    return {
+        node.name
+        for node in new.nodes
+        if node.name in old.by_name and old.by_name[node.name].role is not node.role
+    }
+
+
+class _Facts:
+    """What a plan makes, by kind."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self.nodes: dict[str, AddNode] = {}
+        self.veths: dict[frozenset[_Device], AddVeth] = {}
+        self.sysctls: dict[tuple[str, str], SetSysctl] = {}
+        self.bridges: dict[_Device, AddBridge] = {}
+        self.quiet: set[_Device] = set()  # offloads off
+        self.addresses: dict[_Device, list[AddAddress]] = {}
+        self.up: set[_Device] = set()
+        self.routes: dict[_Target, AddRoute] = {}
+        self.qdiscs: dict[_Device, list[AddQdisc]] = {}
+        for op in operations:
+            match op:
+                case AddNode(node):
+                    self.nodes[node] = op
+                case AddVeth(a, b):
+                    self.veths[frozenset(((a.node, a.name), (b.node, b.name)))] = op
+                case SetSysctl(node, key):
+                    self.sysctls[node, key] = op
+                case AddBridge(node, name):
+                    self.bridges[node, name] = op
+                case OffloadsOff(node, dev):
+                    self.quiet.add((node, dev))
+                case AddAddress(node, dev):
+                    self.addresses.setdefault((node, dev), []).append(op)
+                case SetUp(node, dev):
+                    self.up.add((node, dev))
+                case AddRoute(node, to):
+                    self.routes[node, to] = op
+                case AddQdisc(node, dev):
+                    self.qdiscs.setdefault((node, dev), []).append(op)
+                case _:
+                    raise TypeError(f"{op!r} is not in a plan that builds")
+
+
+class _Difference:
+    def __init__(
+        self, before: tuple[Operation, ...], after: tuple[Operation, ...], changed: set[str]
+    ) -> None:
+        self.after = after
+        self.old, self.new = _Facts(before), _Facts(after)
+        self.gone_nodes = [n for n in self.old.nodes if n not in self.new.nodes or n in changed]
+        lost = set(self.gone_nodes)
+        self.fresh_nodes = {n for n in self.new.nodes if n not in self.old.nodes or n in lost}
+        kept = {ends for ends, veth in self.old.veths.items() if self._same_link(ends, veth, lost)}
+        # The kernel takes a namespace and its links away in its own time; a link with an end that
+        # stays is removed by that end, at once, because its name may be wanted.
+        self.gone_links = [
+            min(staying)
+            for ends in self.old.veths
+            if ends not in kept and (staying := [d for d in ends if d[0] not in lost])
+        ]
+        self.gone: set[_Device] = {
+            device for ends in self.old.veths if ends not in kept for device in ends
+        }
+        self.fresh: set[_Device] = {
+            device for ends in self.new.veths if ends not in kept for device in ends
+        }
+
+    def _same_link(self, ends: frozenset[_Device], veth: AddVeth, lost: set[str]) -> bool:
+        other = self.new.veths.get(ends)
+        if other is None or any(node in lost for node, _ in ends):
+            return False
+        same = {veth.a, veth.b} == {other.a, other.b}
+        return same and all((d in self.old.quiet) == (d in self.new.quiet) for d in ends)
+
+    def operations(self) -> Iterator[Operation]:
+        for device in self.gone_links:
+            yield RemoveLink(*device)
+        for node in self.gone_nodes:
+            yield RemoveNode(node)
+        for (node, key), op in self.old.sysctls.items():
+            if (
+                (node, key) not in self.new.sysctls
+                and node in self.new.nodes
+                and node not in self.fresh_nodes
+                and not self._names_fresh(op)
+            ):
+                yield ResetSysctl(node, key)
+        yield from self._addresses_that_go()
+        for op in self.after:
+            yield from self._add(op)
+        yield from self._remove()
+
+    def _is_fresh(self, node: str, dev: str) -> bool:
+        return node in self.fresh_nodes or (node, dev) in self.fresh
+
+    def _names_fresh(self, op: SetSysctl) -> bool:
+        """Say whether a sysctl belongs to an interface that is made anew or goes."""
+        parts = op.key.split(".")
+        device = (op.node, parts[3]) if len(parts) > 4 else None
+        return device in self.fresh or device in self.gone
+
+    def _addresses_that_go(self) -> Iterator[Operation]:
+        self.shaken: set[tuple[_Device, int]] = set()
+        self.again: set[AddAddress] = set()
+        for device, ops in self.old.addresses.items():
+            if not self._stays(device):
+                continue
+            stay = set(self.new.addresses.get(device, ()))
+            for op in ops:
+                if op in stay:
+                    continue
+                network = op.address.network
+                yield RemoveAddress(op.node, op.dev, op.address)
+                self.shaken.add((device, network.version))
+                self.again |= {other for other in stay if other.address.network == network}
+
+    def _add(self, op: Operation) -> Iterator[Operation]:
+        """Yield an operation of the new plan if the old network lacks what it makes."""
+        match op:
+            case AddNode(node):
+                needed = node in self.fresh_nodes
+            case AddVeth(a, b):
+                needed = (a.node, a.name) in self.fresh or (b.node, b.name) in self.fresh
+            case SetSysctl(node, key):
+                same = self.old.sysctls.get((node, key)) == op
+                needed = not same or node in self.fresh_nodes or self._names_fresh(op)
+            case AddBridge(node, name, ports):
+                needed = node in self.fresh_nodes
+                if not needed:
+                    before = self.old.bridges[node, name].ports
+                    for port in ports:
+                        if port not in before or (node, port) in self.fresh:
+                            yield AddPort(node, name, port, op.mark)
+            case OffloadsOff(node, dev):
+                needed = self._is_fresh(node, dev)
+            case AddAddress(node, dev):
+                known = op in self.old.addresses.get((node, dev), ())
+                needed = not known or op in self.again or self._is_fresh(node, dev)
+            case SetUp(node, dev):
+                needed = (node, dev) not in self.old.up or self._is_fresh(node, dev)
+            case AddRoute(node):
+                needed = node in self.fresh_nodes
+                if not needed and self._moved(op):
+                    yield ReplaceRoute(node, op.to, op.via, op.dev, op.mark)
+            case AddQdisc(node, dev):
+                needed = self._is_fresh(node, dev) or (node, dev) not in self.old.qdiscs
+                if not needed:
+                    yield from self._qdisc(op)
+            case _:
+                needed = True
+        if needed:
+            yield op
+
+    def _moved(self, op: AddRoute) -> bool:
+        """Say whether a route is new, leads elsewhere, or may have gone with its interface."""
+        device = (op.node, op.dev)
+        return (
+            self.old.routes.get((op.node, op.to)) != op
+            or device in self.fresh
+            or (device, op.to.version) in self.shaken
+            or device not in self.old.up
+        )
+
+    def _qdisc(self, op: AddQdisc) -> Iterator[Operation]:
+        """Change a chain in place if it has the same links, else put the new one over it."""
+        device = (op.node, op.dev)
+        before, after = self.old.qdiscs[device], self.new.qdiscs[device]
+        if before == after:
+            return
+        shape = [(q.qdisc.shape, q.qdisc.handle, q.qdisc.parent) for q in after]
+        if [(q.qdisc.shape, q.qdisc.handle, q.qdisc.parent) for q in before] != shape:
+            yield op
+        elif op not in before:
+            yield ChangeQdisc(op.node, op.dev, op.qdisc, op.mark)
+
+    def _remove(self) -> Iterator[Operation]:
+        for target, op in self.old.routes.items():
+            if target not in self.new.routes and self._stays((op.node, op.dev)):
+                yield RemoveRoute(op.node, op.to, op.via, op.dev)
+        for device in sorted(self.old.qdiscs.keys() - self.new.qdiscs.keys()):
+            if self._stays(device):
+                yield RemoveQdiscs(*device)
+        for device in sorted(self.old.up - self.new.up):
+            if self._stays(device):
+                yield SetDown(*device)
+                for op in self.new.addresses.get(device, ()):
+                    if op.address.version == 6:
+                        yield op
+
+    def _stays(self, device: _Device) -> bool:
+        """Say whether an interface of the old network is still there, not made anew."""
+        node = device[0]
+        return node in self.new.nodes and node not in self.fresh_nodes and device not in self.gone
