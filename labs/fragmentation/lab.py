@@ -20,6 +20,7 @@ OCTETS = 4000
 SMALL = 1400
 PIECE = (SMALL - 20) // 8 * 8
 """Octets in a fragment behind a header of 20: what fits, in whole units of 8."""
+COUNTED = ("Ip.FragOKs", "Ip.FragCreates", "Ip.ReasmOKs", "Ip.ReasmFails", "Ip.ReasmTimeout")
 
 lab = Lab(
     "Fragmentation",
@@ -62,7 +63,7 @@ def send_a_large_datagram(
         )
         ready = Ready.port(PORT, protocol="udp")
         listening = stack.enter_context(server.spawn("listen", listen, ready=ready))
-        count(stage, "before", "client", "r1", "server")
+        count(stage, "before", "client", "r1", "server", names=COUNTED)
         sending = stack.enter_context(client.spawn("send", agent("bulk", "datagrams", to, *words)))
         for number in range(1, len(sizes.split(",")) + 1):
             stage.until(
@@ -83,7 +84,7 @@ def send_a_large_datagram(
             )
         proceed(stage, sending, "close")
         sending.wait(10)
-        count(stage, "after", "client", "r1", "server")
+        count(stage, "after", "client", "r1", "server", names=COUNTED)
         listening.stop()
     for capture in captures:
         capture.stop()

@@ -17,6 +17,7 @@ from netlab.units import ms
 
 OPEN, CLOSED, SPORT = 80, 81, 12345
 NUMBER = 1000
+COUNTED = ("Tcp.InCsumErrors", "Tcp.OutRsts")
 
 lab = Lab(
     "A SYN made by hand",
@@ -51,7 +52,7 @@ def knock(
         held = stack.enter_context(client.hold(rst)) if hold_rst else None
         if lose:
             stack.enter_context(server.hold(syn, hook="input"))
-        count(stage, "before", "client", "server")
+        count(stage, "before", "client", "server", names=COUNTED)
         seen = counter(stage, "server", "Ip.InReceives")
         ends = ("--source", here, "--destination", there)
         segment = ("--sport", SPORT, "--dport", port, "--seq", number, "--checksum", checksum)
@@ -70,7 +71,7 @@ def knock(
                 timeout=20,
                 what="the SYN-ACK to be repeated, or to be given up",
             )
-        count(stage, "after", "client", "server")
+        count(stage, "after", "client", "server", names=COUNTED)
     capture.stop()
 
 

@@ -30,6 +30,7 @@ OPTIONS_OF_A_SYN = [
     "no operation",
     "window scale",
 ]
+COUNTED = ("Ip.InHdrErrors", "Tcp.InCsumErrors")
 
 lab = Lab(
     "Anatomy of a segment",
@@ -65,7 +66,7 @@ def look_inside(
     )
     more = ("--reset",) if reset else ()
     with server.spawn("serve", [*serve, *more], ready=Ready.port(PORT)) as serving:
-        count(stage, "before", "server")
+        count(stage, "before", "server", names=COUNTED)
         if inject:
             # The client's own kernel knows nothing of this SYN and would reset the answer.
             quiet = Match(tcp_flags="rst", mask="rst", dport=PORT)
@@ -89,7 +90,7 @@ def look_inside(
             )
             talking.wait(30)
             serving.wait(30)
-        count(stage, "after", "server")
+        count(stage, "after", "server", names=COUNTED)
     capture.stop()
 
 

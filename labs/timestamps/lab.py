@@ -21,6 +21,7 @@ PART = 10_000
 PARTS = 3
 WRONG = 7
 """What a disturbed path writes into TSecr."""
+COUNTED = ("TcpExt.PAWSEstab",)
 
 lab = Lab(
     "The timestamps option",
@@ -61,7 +62,7 @@ def send_three_parts(
         watch = ("--interface", "eth0", "--dport", PORT, "--mac", mac)
         words = agent("injector", "replay", *watch, *(("--fresh",) if fresh else ()))
         old = stack.enter_context(client.spawn("replay", words, ready=Ready.line("watching")))
-        count(stage, "before", "server")
+        count(stage, "before", "server", names=COUNTED)
         parts = ("--bytes", PART, "--parts", PARTS, "--step", "--drain")
         send = agent("bulk", "send", to, *pinned, *parts)
         sending = stack.enter_context(client.spawn("send", send))
@@ -80,7 +81,7 @@ def send_three_parts(
         proceed(stage, sending, "close")
         sending.wait(30)
         serving.wait(30)
-        count(stage, "after", "server")
+        count(stage, "after", "server", names=COUNTED)
         if not replay:
             old.stop()
     capture.stop()

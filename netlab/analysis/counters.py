@@ -10,14 +10,22 @@ import re
 from collections.abc import Mapping
 
 FILES = ("/proc/net/snmp", "/proc/net/netstat", "/proc/net/snmp6")
+_PLAIN = re.compile(r"^(\w+\.\w+) (-?\d+)$")
 _SIX = re.compile(r"^(Ip6|Icmp6|Udp6|UdpLite6)(\w+)\s+(\d+)$")
 
 
 def parse(text: str) -> Mapping[str, int]:
-    """Return every counter of the files' text, joined in any order; other lines are left out."""
+    """Return every counter of the files' text, joined in any order; other lines are left out.
+
+    It also reads what `render` writes.
+    """
     found: dict[str, int] = {}
     names: dict[str, list[str]] = {}
     for line in text.splitlines():
+        plain = _PLAIN.match(line)
+        if plain is not None:
+            found[plain[1]] = int(plain[2])
+            continue
         six = _SIX.match(line)
         if six is not None:
             found[f"{six[1]}.{six[2]}"] = int(six[3])
@@ -32,3 +40,8 @@ def parse(text: str) -> Mapping[str, int]:
         else:
             names[group] = words
     return found
+
+
+def render(counters: Mapping[str, int]) -> str:
+    """Return counters as lines: the name, a blank, the number."""
+    return "".join(f"{name} {value}\n" for name, value in counters.items())
