@@ -3,9 +3,9 @@
 //! usage: netlab-fuzz TARGET SECONDS [SEED] | netlab-fuzz TARGET minimize | netlab-fuzz TARGET FILE...
 //!
 //! Inputs come from `corpus/` and `grown/` (found in earlier runs). An input that reaches a new edge,
-//! or an edge a new order of magnitude of times, is kept and mutated further. A panic, an input that
-//! takes more than five seconds and one that takes more memory than the bound end the run with the
-//! input saved in `artifacts/` and status 1.
+//! or an edge a new order of magnitude of times, is kept and mutated further. An input that panics or
+//! takes more memory than the bound is saved in `artifacts/` (one for each place of a panic), one that
+//! takes more than five seconds ends the run; the status is then 1.
 
 mod coverage;
 mod memory;
@@ -38,6 +38,8 @@ const BASE_MEMORY: usize = 320 << 20;
 const MEMORY_PER_OCTET: usize = 400;
 
 static CURRENT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+/// Where the last panic came from.
+static PLACE: Mutex<String> = Mutex::new(String::new());
 /// Odd while an input runs; every start and every end counts.
 static RUN: AtomicU64 = AtomicU64::new(0);
 
@@ -87,10 +89,11 @@ fn trial(target: fn(&[u8]), data: &[u8]) -> Result<(), String> {
         Err(payload) => {
             let text = payload.downcast_ref::<String>().cloned();
             let text = text.or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_string()));
-            Err(format!("panic: {}", text.unwrap_or_default()))
+            let place = PLACE.lock().map(|p| p.clone()).unwrap_or_default();
+            Err(format!("panic at {place}: {}", text.unwrap_or_default()))
         }
         Ok(()) if peak > BASE_MEMORY + MEMORY_PER_OCTET * data.len() => {
-            Err(format!("{} octets of input took {peak} octets of memory", data.len()))
+            Err(format!("memory: {} octets of input took {peak} octets", data.len()))
         }
         Ok(()) => Ok(()),
     }
@@ -118,7 +121,11 @@ fn watch() {
 fn fuzz(name: &str, target: fn(&[u8]), seconds: u64, seed: u64) -> ExitCode {
     let clock = Instant::now();
     watch();
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(|info| {
+        if let (Some(place), Ok(mut last)) = (info.location(), PLACE.lock()) {
+            *last = place.to_string();
+        }
+    }));
     let mut cover = Coverage::new();
     if cover.len() == 0 {
         eprintln!("this build counts no coverage; start it with fuzz.sh");
@@ -126,11 +133,8 @@ fn fuzz(name: &str, target: fn(&[u8]), seconds: u64, seed: u64) -> ExitCode {
     }
     let mut dice = Dice(seed);
     let mut corpus: Vec<Vec<u8>> = Vec::new();
-    let fail = |data: &[u8], why: &str| {
-        let path = save("artifacts", &format!("{name}-{}", name_of(data)), data);
-        eprintln!("{why}\n  input: {}\n  again: ./fuzz.sh {name} {}", path.display(), path.display());
-        ExitCode::FAILURE
-    };
+    // One input for each place that panics (or for "memory"): the run goes on to find others.
+    let mut broken: HashMap<String, u64> = HashMap::new();
     let mut waiting = load(Path::new("corpus"));
     let committed = waiting.len();
     waiting.extend(load(&Path::new("grown").join(name)));
@@ -152,7 +156,14 @@ fn fuzz(name: &str, target: fn(&[u8]), seconds: u64, seed: u64) -> ExitCode {
         cover.clear();
         let begun = Instant::now();
         if let Err(why) = trial(target, &data) {
-            return fail(&data, &why);
+            let kind = why.split(": ").next().unwrap_or_default().to_string();
+            let times = broken.entry(kind).or_insert(0);
+            *times += 1;
+            if *times == 1 {
+                let path = save("artifacts", &format!("{name}-{}", name_of(&data)), &data);
+                eprintln!("{why}\n  input: {0}\n  again: ./fuzz.sh {name} {0}", path.display());
+            }
+            continue;
         }
         slowest = slowest.max(begun.elapsed());
         runs += 1;
@@ -174,15 +185,19 @@ fn fuzz(name: &str, target: fn(&[u8]), seconds: u64, seed: u64) -> ExitCode {
         }
     }
     let took = clock.elapsed().as_secs().max(1);
+    for (kind, times) in &broken {
+        println!("{name}: BROKEN {times} times: {kind}");
+    }
     println!(
-        "{name}: clean: {runs} runs in {took} s ({} a second), {committed} committed inputs, {} kept, \
+        "{name}: {}: {runs} runs in {took} s ({} a second), {committed} committed inputs, {} kept, \
          {} of {} edges, slowest {slowest:?}",
+        if broken.is_empty() { "clean" } else { "broken" },
         runs / took,
         corpus.len(),
         cover.reached(),
         cover.len(),
     );
-    ExitCode::SUCCESS
+    if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Choose few, small inputs that together reach all that `corpus/` and `grown/` reach.
