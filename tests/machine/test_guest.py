@@ -224,7 +224,7 @@ def controller(
     """A process of its own that boots a guest and runs a command in it."""
     words = [sys.executable, "-c", textwrap.dedent(CONTROLLER.format(argv=argv))]
     if user is not None:
-        reachable = Path(sys.base_prefix).owner() != "root" or _readable_by_all(sys.base_prefix)
+        reachable = Path(sys.base_prefix).owner() != "root" or readable_by_all(sys.base_prefix)
         if not reachable:
             words[0] = shutil.which("python3", path="/usr/bin:/usr/local/bin") or words[0]
         if not namespaces:
@@ -241,7 +241,7 @@ def controller(
     )
 
 
-def _readable_by_all(path: str) -> bool:
+def readable_by_all(path: str) -> bool:
     folders = [Path(path), *Path(path).parents]
     return all(folder.stat().st_mode & 0o001 for folder in folders)
 

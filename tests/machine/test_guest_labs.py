@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.machine.test_guest import readable_by_all
 
 pytestmark = [pytest.mark.needs("uml", "tcpdump", "ss"), pytest.mark.slow]
 
 TRIES = 4
 """A handshake over 1 ms may be half a millisecond late: not every time on a busy computer."""
 
+ORDINARY = 65534
 
-def lab_run(results: Path, *variations: str) -> tuple[int, list[dict[str, Any]], str]:
+
+def lab_run(
+    results: Path, *variations: str, prefix: tuple[str, ...] = (), python: str = sys.executable
+) -> tuple[int, Any, str]:
     chosen = [word for name in variations for word in ("--variation", name)]
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
     done = subprocess.run(
-        [sys.executable, "-m", "netlab", "--machine", "guest", "lab", "run", "handshake",
+        [*prefix, python, "-m", "netlab", "--machine", "guest", "lab", "run", "handshake",
          *chosen, "--results", str(results), "--json"],
-        cwd=ROOT,
-        env={**os.environ, "NETLAB_STATE_DIR": str(results.parent / "state")},
+        cwd=results.parent,
+        env={
+            **os.environ,
+            "NETLAB_STATE_DIR": str(results.parent / "state"),
+            "PYTHONPATH": f"{ROOT}:{packages}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -54,3 +67,27 @@ def test_the_handshake_lab_passes_over_a_millisecond(tmp_path: Path) -> None:
             return
         assert status in (1, 6), talk
     pytest.fail(f"failed {TRIES} times: {data}")
+
+
+@pytest.mark.needs("root")
+@pytest.mark.timeout(300)
+def test_the_handshake_lab_passes_for_an_ordinary_user() -> None:
+    if not readable_by_all(str(ROOT)):
+        pytest.skip("the checkout is not readable by other users")
+    python = sys.executable
+    if not readable_by_all(sys.base_prefix):
+        python = shutil.which("python3", path="/usr/bin:/usr/local/bin") or python
+    version = "import sys; print(*sys.version_info[:2])"
+    said = subprocess.run([python, "-c", version], capture_output=True, text=True, check=False)
+    if said.stdout.split() != [str(part) for part in sys.version_info[:2]]:
+        pytest.skip("no interpreter of this version that other users can run")
+    user = f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear-groups"
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are root's alone
+        folder = Path(name)
+        os.chown(folder, ORDINARY, ORDINARY)
+        results = folder / "results"
+        prefix = ("setpriv", *user)
+        status, data, talk = lab_run(results, "rtt-100ms", prefix=prefix, python=python)
+        assert status == 0, (data, talk)
+        owners = {path.lstat().st_uid for path in results.rglob("*")}
+        assert owners == {ORDINARY}
