@@ -184,6 +184,31 @@ class Namespaces:
         finally:
             os.close(low)
 
+    def kill(self, node: str) -> None:
+        """SIGKILL every process that is in the namespace of a node, until there is none."""
+        fd = self.nodes.get(node)
+        if fd is None:
+            raise RefusedError("unknown", what=f"node {node!r}")
+        wanted = os.fstat(fd)
+        while True:
+            found = [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+            living = [pid for pid in found if self.is_in(pid, wanted)]
+            if not living:
+                return
+            for pid in living:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.001)
+
+    @staticmethod
+    def is_in(pid: int, namespace: os.stat_result) -> bool:
+        """Tell whether a process that is not dead is in a network namespace."""
+        try:
+            found = os.stat(f"/proc/{pid}/ns/net")
+        except OSError:
+            return False  # a zombie has none
+        return (found.st_dev, found.st_ino) == (namespace.st_dev, namespace.st_ino)
+
     def remove(self, node: str) -> None:
         """Forget a node; its namespace goes when its last process has."""
         os.close(self.nodes.pop(node))
@@ -213,11 +238,20 @@ def _extended_ack(frame: memoryview) -> str:
     return ""
 
 
-def transact(sock: socket.socket, requests: bytes | bytearray | memoryview, last: int) -> None:
+GONE = (errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)  # what is to be removed is not there
+
+
+def transact(
+    sock: socket.socket,
+    requests: bytes | bytearray | memoryview,
+    last: int,
+    forgiven: Sequence[int] = (),
+) -> None:
     """Send a burst whose last message alone is acknowledged, and wait for that acknowledgement.
 
     The kernel answers every failed message whether asked or not, and goes on with the rest, so the
-    first failure is remembered and raised once the last message has been answered.
+    first failure is remembered and raised once the last message has been answered. Messages that
+    are `forgiven` may find that what they remove has gone already.
     """
     sock.send(requests)
     failure: RefusedError | None = None
@@ -227,7 +261,8 @@ def transact(sock: socket.socket, requests: bytes | bytearray | memoryview, last
             length, kind, _, sequence, _ = NLMSG.unpack_from(answer)
             if kind == 2:
                 (code,) = struct.unpack_from("=i", answer, 16)
-                if code and failure is None:
+                excused = sequence in forgiven and -code in GONE
+                if code and failure is None and not excused:
                     failure = RefusedError(
                         "operation",
                         operation=sequence - 1,
@@ -325,6 +360,8 @@ class Builder:
                     self.nodes(body)
                 elif kind == "links":
                     self.links(body, blob)
+                elif kind == "remove":
+                    self.remove(body)
                 else:
                     self.config(body, blob)
         finally:
@@ -378,24 +415,57 @@ class Builder:
                 elif item[0] == "offloads":
                     self.offloads.off(self.socket_of(node), item[1], item[2])
                     self.done(item[2])
+                elif item[0] == "sysctl-reset":
+                    value = self.fresh_value(item[1])
+                    with self.namespaces.inside(node):
+                        write_sysctl(item[1], value, item[2])
+                    self.done(item[2])
                 elif item[0] == "sysctl":
                     with self.namespaces.inside(node):
                         write_sysctl(item[1], item[2], item[3])
                     self.done(item[3])
 
-    def burst(self, sock: socket.socket, blob: bytearray, extent: Sequence[int]) -> None:
+    def remove(self, body: list[Any]) -> None:
+        """Take namespaces away: what runs in one would keep it, so that dies first."""
+        for node, operation in body:
+            sock = self.sockets.pop(node, None)
+            if sock is not None:
+                sock.close()
+            self.namespaces.kill(node)
+            self.namespaces.remove(node)
+            self.done(operation)
+
+    def fresh_value(self, path: str) -> str:
+        """Read what a sysctl is in a namespace that nobody has touched."""
+        if not path.startswith("/proc/sys/net/") or ".." in path:
+            return ""
+        parts = path.split("/")
+        if len(parts) > 7 and parts[5] in ("conf", "neigh"):
+            parts[6] = "default"  # an interface begins with these values
+        try:
+            unshare("network", CLONE_NEWNET)
+            self.namespaces.guard("a fresh namespace")
+            with open("/".join(parts)) as file:
+                return file.read().strip()
+        except OSError:
+            return ""
+        finally:
+            self.namespaces.leave()
+
+    def burst(self, sock: socket.socket, blob: bytearray, extent: Sequence[Any]) -> None:
         """Send messages in one go; in step mode one at a time, each acknowledged."""
-        start, end, last = extent
+        start, end, last = extent[:3]
+        forgiven: Sequence[int] = extent[3] if len(extent) > 3 else ()
         view = memoryview(blob)[start:end]
         if self.step is None:
-            transact(sock, view, last)
+            transact(sock, view, last, forgiven)
             return
         offset = 0
         while offset < len(view):
             length, _, flags, sequence, _ = NLMSG.unpack_from(view, offset)
             single = bytearray(view[offset : offset + length])
             struct.pack_into("=H", single, 6, flags | 4)  # NLM_F_ACK
-            transact(sock, single, sequence)
+            transact(sock, single, sequence, forgiven)
             offset += length + 3 & ~3
             following = NLMSG.unpack_from(view, offset)[3] if offset < len(view) else 0
             if following != sequence:

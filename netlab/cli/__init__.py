@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "exec": ("nodes:exec_", "Run a command in a node."),
     "shell": ("nodes:shell", "Open a shell in a node."),
     "logs": ("nodes:logs", "Show what the processes of a lab printed."),
+    "apply": ("lifecycle:apply", "Turn a running lab's network into that of a topology file."),
     "gc": ("lifecycle:gc", "Remove what dead labs have left behind."),
     "tc": ("tc:tc", "Show and change the impairments of a running lab."),
     "plan": ("topology:plan", "Print what `up` would do, as a commented script."),

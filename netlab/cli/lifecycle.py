@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from netlab.cli.topology import load_topology, topology_options
 from netlab.errors import UsageError
 
 Json = dict[str, Any]
@@ -19,14 +20,16 @@ def _print_json(value: object) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@topology_options
 @click.option("--name", metavar="NAME", help="Call the lab so, not as its file says.")
 @click.option("--rootless/--no-rootless", default=None, help="Use a user namespace (or refuse to).")
 @click.option("--named", is_flag=True, help="Give the nodes names for `ip netns` too (root).")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, as a script; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the lab as JSON.")
 def up(
-    file: Path,
+    file: Path | None,
+    topo: str | None,
+    settings: tuple[str, ...],
     name: str | None,
     rootless: bool | None,
     named: bool,
@@ -34,12 +37,7 @@ def up(
     as_json: bool,
 ) -> None:
     """Build the network of a topology FILE and leave it running."""
-    from netlab.model.yaml import load
-
-    topology = load(file)
-    for problem in topology.warnings:
-        place = f"{problem.file or topology.source}:{problem.line}:{problem.column}"
-        click.echo(f"{place}: warning: {problem.message}", err=True)
+    topology = load_topology(file, topo, settings)
     if dry_run:
         from netlab.plan.build import build
         from netlab.plan.script import script
@@ -60,6 +58,38 @@ def up(
     else:
         text = f"lab {lab.id} is up already; nothing changed"
     click.echo(text, err=True)
+
+
+@click.command()
+@topology_options
+@click.option("--lab", "name", metavar="NAME", help="The lab to change; else the topology's name.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, as a script; do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the operations as JSON.")
+def apply(
+    file: Path | None,
+    topo: str | None,
+    settings: tuple[str, ...],
+    name: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Make the network of a running lab that of a topology FILE, changing only what differs."""
+    from netlab.engine import change, state
+    from netlab.plan.script import as_data, script
+
+    topology = load_topology(file, topo, settings)
+    lab = state.find(name or topology.name)
+    plan = change.difference(lab, topology)
+    if as_json:
+        _print_json(as_data(plan))
+    if dry_run:
+        if not as_json:
+            click.echo(script(plan), nl=False)
+        return
+    count = len(plan.operations)
+    if count:
+        change.change(lab, topology, plan)
+    click.echo(f"lab {lab.id}: {count} operations" if count else f"lab {lab.id} is so", err=True)
 
 
 def _check_name(name: str | None) -> None:

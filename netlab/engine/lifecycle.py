@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from netlab.plan.operations import Plan
 
 Json = dict[str, Any]
+TOPOLOGY = "topology.json"
 
 
 def digest(topology: Topology) -> str:
@@ -34,6 +35,16 @@ def digest(topology: Topology) -> str:
     from hashlib import sha256
 
     return sha256(repr(topology).encode()).hexdigest()[:16]
+
+
+def remember(folder: str, topology: Topology) -> None:
+    """Write down, by rename, the network a lab has, for whoever wants to change it."""
+    from netlab.model.dump import dump_json
+
+    path = f"{folder}/{TOPOLOGY}"
+    with open(f"{path}.new", "w") as file:  # noqa: PTH123
+        file.write(dump_json(topology))
+    os.replace(f"{path}.new", path)  # noqa: PTH105
 
 
 def up(
@@ -79,6 +90,7 @@ def up(
         if named:
             _name(plan, started)
         _start_processes(topology, started)
+        remember(held.folder, topology)
         started.commit()
         started.channel.close()
         started.agent.ended(5.0)

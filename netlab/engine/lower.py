@@ -7,6 +7,7 @@ other, save that a link needs both its nodes. So the plan is cut into runs, and 
 
 * `nodes`: namespaces, each with the sysctls that follow it before any link;
 * `links`: veth pairs, sent from the supervisor's own namespace in bursts;
+* `remove`: namespaces that go;
 * `config`: all the rest, grouped by node: one burst of netlink per node, interrupted only where a
   sysctl or an ioctl stands between.
 
@@ -31,13 +32,21 @@ from netlab.plan.operations import (
     AddAddress,
     AddBridge,
     AddNode,
+    AddPort,
     AddQdisc,
     AddRoute,
     AddVeth,
     ChangeQdisc,
     OffloadsOff,
     Operation,
+    RemoveAddress,
+    RemoveLink,
+    RemoveNode,
     RemoveQdiscs,
+    RemoveRoute,
+    ReplaceRoute,
+    ResetSysctl,
+    SetDown,
     SetSysctl,
     SetUp,
     VethEnd,
@@ -69,6 +78,10 @@ class Indexes:
         self._last += 1
         self.of[node, device] = self._last
         return self._last
+
+    def forget(self, node: str, device: str) -> int:
+        """Return the index of an interface that goes; both ends of a link are forgotten apart."""
+        return self.of.pop((node, device))
 
     def __getitem__(self, key: tuple[str, str]) -> int:
         return 1 if key[1] == "lo" else self.of[key]
@@ -117,6 +130,8 @@ class _Lowering:
         self.loopbacks: list[tuple[str, int]] = []
         self.config: dict[str, list[Any]] = {}
         self.messages: dict[str, list[tuple[bytes, int]]] = {}
+        self.forgiven: set[int] = set()
+        self.removed: list[Any] = []
 
     def stage(self, kind: str) -> None:
         """Begin a stage of another kind; the one before is complete."""
@@ -134,6 +149,9 @@ class _Lowering:
             self.config = {}
         elif self.kind == "links":
             self.end_links()
+        elif self.kind == "remove":
+            self.program.stages.append(["remove", self.removed])
+            self.removed = []
         if kind == "links":
             self.program.stages.append(["links", []])
             self.links = _Burst(blob)
@@ -164,15 +182,19 @@ class _Lowering:
                 done.append(item)
                 continue
             burst = _Burst(self.program.blob)
+            forgiven = [sequence for _, sequence in item if sequence in self.forgiven]
             for message, sequence in item:
                 if burst.full:
-                    done.append(["netlink", *burst.end()])
+                    done.append(["netlink", *burst.end(), forgiven])
                     burst = _Burst(self.program.blob)
                 burst.add(message, sequence)
-            done.append(["netlink", *burst.end()])
+            done.append(["netlink", *burst.end(), forgiven])
         return done
 
-    def send(self, node: str, message: bytes, sequence: int) -> None:
+    def send(self, node: str, message: bytes, sequence: int, *, forgiven: bool = False) -> None:
+        """Append to a node's burst; what is `forgiven` may find its object gone already."""
+        if forgiven:
+            self.forgiven.add(sequence)
         self.config.setdefault(node, [])
         self.messages.setdefault(node, []).append((message, sequence))
 
@@ -207,9 +229,24 @@ class _Lowering:
             case AddVeth(a, b):
                 self.stage("links")
                 self.veth(a, b, sequence)
+            case RemoveNode(node):
+                self.remove_node(node, number)
             case _:
                 self.stage("config")
                 self.configure(sequence, operation)
+
+    def remove_node(self, node: str, number: int) -> None:
+        """Delete a node's interfaces before the node.
+
+        The kernel reaps a namespace at its leisure, and until then the far ends of its links would
+        still have their names.
+        """
+        self.stage("config")
+        for device in [dev for owner, dev in self.indexes.of if owner == node]:
+            index = self.indexes.forget(node, device)
+            self.send(node, netlink.delete_link(number + 1, index), number + 1, forgiven=True)
+        self.stage("remove")
+        self.removed.append([node, number])
 
     def configure(self, sequence: int, operation: Operation) -> None:
         match operation:
@@ -236,6 +273,30 @@ class _Lowering:
             case RemoveQdiscs(node, dev):
                 index = self.indexes[node, dev]
                 self.send(node, netlink.delete_qdisc(sequence, index), sequence)
+            case RemoveLink(node, dev):
+                self.send(
+                    node, netlink.delete_link(sequence, self.indexes.forget(node, dev)), sequence
+                )
+            case AddPort(node, bridge, dev):
+                master = self.indexes[node, bridge]
+                request = netlink.set_master(sequence, self.indexes[node, dev], master)
+                self.send(node, request, sequence)
+            case SetDown(node, dev):
+                index = self.indexes[node, dev]
+                self.send(node, netlink.set_up(sequence, index, up=False), sequence)
+            case RemoveAddress(node, dev, address):
+                index = self.indexes[node, dev]
+                request = netlink.address(sequence, index, address, remove=True)
+                self.send(node, request, sequence, forgiven=True)
+            case ReplaceRoute(node, to, via, dev):
+                index = self.indexes[node, dev]
+                self.send(node, netlink.route(sequence, to, via, index, replace=True), sequence)
+            case RemoveRoute(node, to, via, dev):
+                index = self.indexes[node, dev]
+                request = netlink.route(sequence, to, via, index, remove=True)
+                self.send(node, request, sequence, forgiven=True)
+            case ResetSysctl(node, key):
+                self.other(node, ["sysctl-reset", sysctl_path(key), sequence - 1])
             case OffloadsOff(node, dev):
                 self.other(node, ["offloads", dev, sequence - 1])
             case _:

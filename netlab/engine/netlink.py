@@ -147,15 +147,18 @@ def route(
     index: int,
     *,
     remove: bool = False,
+    replace: bool = False,
 ) -> bytes:
-    """A static unicast route of the main table."""
+    """A static unicast route of the main table; `replace` puts it in another's place."""
     family = AF_INET if isinstance(to, IPv4Network) else AF_INET6
     # RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST
     body = _RTMSG.pack(family, to.prefixlen, 0, 0, 254, 4, 0, 1, 0)
     if to.prefixlen:
         body += attribute(1, to.network_address.packed)  # RTA_DST
     body += attribute(5, via.packed) + u32(4, index)  # RTA_GATEWAY, RTA_OIF
-    return message(DELROUTE if remove else NEWROUTE, 0 if remove else CREATE | EXCL, body, sequence)
+    if remove:
+        return message(DELROUTE, 0, body, sequence)
+    return message(NEWROUTE, CREATE | (REPLACE if replace else EXCL), body, sequence)
 
 
 def qdisc(
