@@ -110,3 +110,12 @@ def filter(
 
 def schema() -> list[tuple[str, str, str, str, str, str]]:
     """Every column of every table: table, column, type, unit, meaning, source."""
+
+def run_wire(config: str, control: int) -> str:
+    """Run a userspace link until it is told to quit, and return its last counters as JSON.
+
+    `config` is JSON and `control` the descriptor of a stream socket, both as in the README of
+    crates/netlab-wire. It takes over SIGTERM and SIGINT of this process. UsageError for a
+    configuration that makes no sense, CapabilityError in the machine's own network namespace,
+    EngineError for what the system refused.
+    """

@@ -96,9 +96,12 @@ impl Parser {
             match self.reader.step(window, *at) {
                 Step::Packet(record) => {
                     let data = &window[record.data..record.data + record.captured as usize];
-                    // Bulk traffic repeats its sizes: ask for the headers a few records ahead.
-                    netlab_mem::prefetch(window, record.end + 2 * (record.end - *at), 0);
-                    netlab_mem::prefetch(window, record.end + 2 * (record.end - *at), 1);
+                    let size = record.end - *at;
+                    if size > 256 {
+                        // Bulk traffic repeats its sizes: ask for the headers a few records ahead.
+                        netlab_mem::prefetch(window, record.end + 2 * size, 0);
+                        netlab_mem::prefetch(window, record.end + 2 * size, 1);
+                    }
                     *at = record.end;
                     self.totals.packet(&record);
                     self.decoder.frame(chunk, &record, data);

@@ -61,19 +61,22 @@ impl Totals {
     /// Account a record.
     #[inline(always)]
     pub(crate) fn packet(&mut self, record: &Record) {
-        if self.packets == 0 {
-            self.first_ns = record.ts;
-            self.last_ns = record.ts;
-            self.previous = record.ts;
-        }
         self.packets += 1;
         self.bytes += u64::from(record.original);
         self.captured_bytes += u64::from(record.captured);
         self.cut_packets += u64::from(record.captured < record.original);
-        self.time_back += u64::from(record.ts < self.previous);
+        if record.ts >= self.last_ns && self.packets > 1 {
+            // The usual order: the stamp moves on.
+            self.time_back += u64::from(record.ts < self.previous);
+            self.last_ns = record.ts;
+        } else if self.packets == 1 {
+            self.first_ns = record.ts;
+            self.last_ns = record.ts;
+        } else {
+            self.time_back += u64::from(record.ts < self.previous);
+            self.first_ns = self.first_ns.min(record.ts);
+        }
         self.previous = record.ts;
-        self.first_ns = self.first_ns.min(record.ts);
-        self.last_ns = self.last_ns.max(record.ts);
         let interface = record.interface as usize;
         match self.interface_packets.get_mut(interface) {
             Some(count) => *count += 1,

@@ -3,6 +3,7 @@
 
 mod arrow;
 mod table;
+mod wire;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -408,6 +409,8 @@ mod _core {
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
 
+    #[pymodule_export]
+    use super::wire::run_wire;
     #[pymodule_export]
     use super::{PySummary, Table};
 

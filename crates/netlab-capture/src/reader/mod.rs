@@ -210,6 +210,7 @@ impl Reader {
 
 /// Say what bytes that are no capture look like.
 fn describe(head: &[u8]) -> String {
+    let head = &head[..head.len().min(24)]; // as many octets as are always asked for
     let kinds: [(&[u8], &str); 8] = [
         (b"\x7fELF", "a program"),
         (b"PK\x03\x04", "a zip archive"),
