@@ -331,6 +331,49 @@ def data_on_syn_and_fin() -> bytes:
 
 
 @scene
+def data_with_every_combination_of_flags() -> bytes:
+    """Which of them count as data for completeness: one conversation for each."""
+    out: list[list[Packet]] = []
+    for number, flags in enumerate(
+        (
+            "",
+            "P",
+            "U",
+            "F",
+            "FP",
+            "FA",
+            "FPA",
+            "R",
+            "RA",
+            "RP",
+            "S",
+            "PA",
+            "A",
+            "C",
+            "E",
+            "UPA",
+            "CEA",
+        )
+    ):
+        talk = Conversation(client_port=40000 + number, start_ns=pcaps.START + number * S)
+        talk.handshake()
+        talk.client.put(flags, 10, seq=0 if "S" in flags else talk.client.next)
+        talk.wait(MS)
+        talk.client.put("A")
+        out.append(talk.packets)
+    for number, (first, second) in enumerate(((0, 10), (10, 0), (10, 10))):
+        talk = Conversation(client_port=50000 + number, start_ns=pcaps.START + number * S)
+        talk.client.put("S", first)
+        talk.wait(MS)
+        talk.server.put("SA", second, ack=1 + first)
+        talk.wait(MS)
+        talk.client.put("A")
+        talk.client.put("A")
+        out.append(talk.packets)
+    return pcaps.pcap(pcaps.interleaved(*out))
+
+
+@scene
 def duplicate_sack() -> bytes:
     """D-SACK below the acknowledgement, and within the second block."""
     talk = Conversation()
