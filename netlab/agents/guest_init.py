@@ -49,6 +49,7 @@ import socket
 import struct
 import sys
 import termios
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,7 @@ WINDOW = 1 << 16
 CHUNK = 1 << 14
 CONSOLE_WINDOW = 3072
 
+SYNC_SECONDS = 2
 CONSOLE = "/dev/tty1"
 MODULES = "/usr/lib/uml/modules"
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_MOVE = 1, 2, 4, 8, 8192
@@ -256,9 +258,18 @@ class Agent:
             del self._handlers[fd]
 
     def serve(self) -> None:
-        """Handle events until power off."""
+        """Handle events until power off.
+
+        While a job runs, what it wrote goes to the computer every other second: should somebody
+        kill the guest, no more than that is lost.
+        """
+        due = time.monotonic() + SYNC_SECONDS
         while not self._off:
-            for fd, event in self._poll.poll():
+            events = self._poll.poll(1000 * SYNC_SECONDS if self._jobs else None)
+            if self._jobs and time.monotonic() >= due:
+                os.sync()
+                due = time.monotonic() + SYNC_SECONDS
+            for fd, event in events:
                 handler = self._handlers.get(fd)
                 if handler is not None:
                     handler(event)

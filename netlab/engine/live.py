@@ -12,6 +12,7 @@ dropped there (see docs/impairments.md), so `Direction.own_stack` says so.
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -122,7 +123,7 @@ def change(lab: Lab, wanted: Sequence[tuple[Direction, Impairment]]) -> bool:
     state: Json = json.loads(json.dumps(lab.state.get("impairments", {})))
     lost = False
     for direction, impairment in wanted:
-        reason = refusal(impairment)
+        reason = refusal(impairment, platform.release())
         if direction.asked.schedule:
             reason = "it follows a schedule, which would undo the change"
         if reason is not None:

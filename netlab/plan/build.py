@@ -70,7 +70,7 @@ def _check(topology: Topology, capabilities: Capabilities) -> None:
     lacking: dict[str, list[str]] = {}
     for link in topology.links:
         for impairment in (link.forward, link.backward):
-            reason = refusal(impairment)
+            reason = refusal(impairment, capabilities.kernel)
             if reason is not None:
                 raise CapabilityError(f"link '{link.name}': {reason}", hint="the wire back end can")
             for qdisc in chain(impairment, link.a.mtu):

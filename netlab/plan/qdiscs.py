@@ -20,6 +20,7 @@ frames. The queue has the limit that was asked for, else that of `Pfifo`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -48,6 +49,8 @@ ORDERED = 100 * gbit
 """A rate that costs 0.12 µs a packet: with any rate, netem lets no packet overtake another."""
 LATE = 0.001
 WIDE_OPEN = 1_000_000
+SEEDED = (6, 6)
+"""The first kernel whose netem takes a seed; older ones ignore it without a word."""
 FRAMING = 18
 """Bytes of an Ethernet frame around its packet: header and one VLAN tag."""
 
@@ -244,8 +247,13 @@ class Qdisc:
         return (*where, "handle", f"{self.handle}:", *words(self.discipline))
 
 
-def refusal(impairment: Impairment) -> str | None:
-    """Return why the kernel's qdiscs cannot do this impairment, None if they can."""
+def refusal(impairment: Impairment, kernel: str = "") -> str | None:
+    """Return why the kernel's qdiscs cannot do this impairment, None if they can.
+
+    With the release of a kernel, such as "6.1.0-26-amd64", also what only newer ones can.
+    """
+    if impairment.seed is not None and kernel and _version(kernel) < SEEDED:
+        return f"netem takes a seed from Linux {SEEDED[0]}.{SEEDED[1]} on, and this is {kernel}"
     if impairment.drops:
         return "netem cannot drop exact packets"
     if impairment.trace:
@@ -259,6 +267,11 @@ def refusal(impairment: Impairment) -> str | None:
     if impairment.overhead < 0 and tokens:
         return "tbf cannot count less than a frame (a negative overhead)"
     return None
+
+
+def _version(kernel: str) -> tuple[int, int]:
+    found = re.match(r"(\d+)\.(\d+)", kernel)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def chain(impairment: Impairment, mtu: int) -> tuple[Qdisc, ...]:

@@ -15,7 +15,7 @@ import pytest
 
 from netlab.machine import guest_resident
 from tests.conftest import ROOT
-from tests.machine.test_guest import descendants, gone, leftovers
+from tests.machine.test_guest import descendants, gone, leftovers, parent
 
 pytestmark = [pytest.mark.needs("uml"), pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -188,3 +188,32 @@ def test_a_terminal_here_is_a_terminal_there(folder: Path) -> None:
     assert b"/dev/" in seen
     assert b"got words" in seen
     assert client.returncode == 0
+
+
+def test_a_guest_killed_in_the_middle_is_an_error_and_leaves_a_readable_recording(
+    folder: Path,
+) -> None:
+    before = leftovers()
+    run = ("lab", "run", "handshake", "--variation", "ipv4", "--results", "results")
+    with subprocess.Popen(
+        command(*run), cwd=folder, env=environment(folder), stderr=subprocess.PIPE, text=True
+    ) as client:
+        found: list[Path] = []
+        deadline = time.monotonic() + 60
+        while not found and time.monotonic() < deadline:
+            found = list(folder.glob("results/handshake/*/ipv4/captures/*.pcap"))
+            time.sleep(0.05)
+        assert found, "the lab is under way"
+        time.sleep(2.5)
+        below = descendants(client.pid)
+        launcher = next(pid for pid, _ in below if parent(pid) == client.pid)
+        kernel = next(pid for pid, _ in below if parent(pid) == launcher)
+        os.kill(kernel, signal.SIGKILL)
+        _, talk = client.communicate(timeout=60)
+    assert client.returncode == 5
+    assert "the guest ended before its time" in talk
+    assert "Traceback" not in talk
+    assert gone(below)
+    assert leftovers() == before
+    manifest = json.loads((found[0].parents[1] / "manifest.json").read_text())
+    assert manifest["status"] == "running"

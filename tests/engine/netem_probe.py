@@ -256,6 +256,9 @@ EXPERIMENTS: dict[str, tuple[Impairment, Measure]] = {
     ),
     "loss-states": (Impairment(loss_model=LossStates(p13=0.02, p31=0.2, p23=1.0)), probe()),
     "loss-ecn": (Impairment(loss=0.5, ecn=True), probe()),
+    "seed-7": (Impairment(loss=0.5, seed=7), probe(500)),
+    "seed-7-again": (Impairment(loss=0.5, seed=7), probe(500)),
+    "seed-8": (Impairment(loss=0.5, seed=8), probe(500)),
     "duplicate": (Impairment(duplicate=0.1), probe()),
     "duplicate-behind-rate": (Impairment(duplicate=0.1, rate=100 * mbit), probe(1000)),
     "corrupt": (Impairment(corrupt=0.1), probe(size=1400)),
@@ -368,6 +371,7 @@ def main(target: Path, wanted: Sequence[str]) -> None:
     results: dict[str, Any] = (
         {} if wanted else {"beside-tc": beside_tc(), "changes": changes(bench)}
     )
+    results["kernel"] = os.uname().release
     bench.probe(50, 0.001)  # everything is loaded and warm
     for name in wanted or EXPERIMENTS:
         impairment, measure = EXPERIMENTS[name]

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from netlab.engine.netem import deviations
-from netlab.model.impairment import Distribution
+from netlab.model.impairment import Distribution, Impairment
+from netlab.plan.qdiscs import refusal
 from tests.engine.netem_probe import PROBE
 from tests.guest import in_guest
 
@@ -278,6 +279,15 @@ def test_loss_with_ecn_marks_instead(packets: Measured) -> None:
     assert_share(sum(p.marked for p in arrived), PROBE, 0.5)
 
 
+def test_the_same_seed_gives_the_same_losses(packets: Measured) -> None:
+    kernel = packets["kernel"]
+    if refusal(Impairment(seed=1), kernel):
+        pytest.skip(f"Linux {kernel} ignores the seed of a netem; 6.6 is the first that does not")
+    first, again, other = (lost_of(packets(f"seed-{n}"), 500) for n in ("7", "7-again", "8"))
+    assert first == again
+    assert first != other
+
+
 @pytest.mark.parametrize(("name", "sent"), [("duplicate", PROBE), ("duplicate-behind-rate", 1000)])
 def test_duplicates_arrive_twice(packets: Measured, name: str, sent: int) -> None:
     arrived = packets(name)
@@ -423,4 +433,4 @@ def test_red_keeps_its_average_between_the_thresholds(packets: Measured) -> None
 
 def test_red_marks_what_can_be_marked(packets: Measured) -> None:
     assert sum(p.marked for p in packets("load-red-ecn", "load")) > 10
-    assert counters(packets, "load-red-ecn", "red")["early"] == 0
+    assert counters(packets, "load-red-ecn", "red")["early"] <= 3  # neighbour discovery

@@ -297,8 +297,8 @@ def test_sigkill_of_anything_leaves_nothing(victim: str) -> None:
             assert [process.stdout.readline() for _ in range(2)] == ["0\n", "up\n"]
             below = descendants(process.pid)
             assert len(below) >= 3, "launcher, kernel and at least one stub"
-            launcher = next(p for p in below if _parent(p[0]) == process.pid)
-            kernel = next(p for p in below if _parent(p[0]) == launcher[0])
+            launcher = next(p for p in below if parent(p[0]) == process.pid)
+            kernel = next(p for p in below if parent(p[0]) == launcher[0])
             chosen = {"controller": process.pid, "launcher": launcher[0], "kernel": kernel[0]}
             os.kill(chosen[victim], signal.SIGKILL)
             assert gone(below)
@@ -308,7 +308,7 @@ def test_sigkill_of_anything_leaves_nothing(victim: str) -> None:
     assert leftovers() == before
 
 
-def _parent(pid: int) -> int:
+def parent(pid: int) -> int:
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:

@@ -122,6 +122,14 @@ def test_what_the_kernel_cannot_do_has_a_reason(impairment: Impairment, reason: 
         chain(impairment, 1500)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "can"), [("6.1.176", False), ("6.6.0-rc1", True), ("6.18.44", True), ("", True)]
+)
+def test_a_seed_needs_a_kernel_that_does_not_ignore_it(kernel: str, can: bool) -> None:
+    assert (refusal(Impairment(loss=0.1, seed=1), kernel) is None) is can
+    assert refusal(Impairment(loss=0.1), kernel) is None
+
+
 NETEM, TBF, CODEL = "netem", "tbf", "codel"
 
 
