@@ -128,7 +128,7 @@ fn fuzz(name: &str, target: fn(&[u8]), seconds: u64, seed: u64) -> ExitCode {
     }));
     let mut cover = Coverage::new();
     if cover.len() == 0 {
-        eprintln!("this build counts no coverage; start it with fuzz.sh");
+        eprintln!("this build counts no coverage; start it with run");
         return ExitCode::FAILURE;
     }
     let mut dice = Dice(seed);
@@ -161,7 +161,7 @@ fn fuzz(name: &str, target: fn(&[u8]), seconds: u64, seed: u64) -> ExitCode {
             *times += 1;
             if *times == 1 {
                 let path = save("artifacts", &format!("{name}-{}", name_of(&data)), &data);
-                eprintln!("{why}\n  input: {0}\n  again: ./fuzz.sh {name} {0}", path.display());
+                eprintln!("{why}\n  input: {0}\n  again: ./run {name} {0}", path.display());
             }
             continue;
         }
