@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Generator
 from itertools import permutations
+from textwrap import dedent
 
 import pytest
 
@@ -49,12 +52,13 @@ NOISE = {
 
 
 def topology(name: str) -> Topology:
-    return loads(f"name: changing\n{FILES[name]}", f"{name}.yaml")
+    return loads(f"name: changing\n{dedent(FILES[name])}", f"{name}.yaml")
 
 
-def nodes_of(lab: Lab, notebook: Notebook) -> dict[str, RunningNode]:
-    connection = channel.connect(lab.folder)
-    return {name: RunningNode(name, connection, notebook.file) for name in lab.nodes}
+@contextlib.contextmanager
+def nodes_of(lab: Lab, notebook: Notebook) -> Generator[dict[str, RunningNode]]:
+    with contextlib.closing(channel.connect(lab.folder)) as connection:
+        yield {name: RunningNode(name, connection, notebook.file) for name in lab.nodes}
 
 
 def cleaned(value: object) -> object:
@@ -68,13 +72,14 @@ def cleaned(value: object) -> object:
 def kernel_state(lab: Lab, notebook: Notebook) -> dict[str, object]:
     """What the kernel has in each node, without numbers that differ from lab to lab."""
     found: dict[str, object] = {}
-    for name, node in nodes_of(lab, notebook).items():
-        parts = {
-            what: cleaned(json.loads(node.run(["ip", "-j", *what.split()]).stdout or "[]"))
-            for what in ("-d address", "-4 route show table all", "-6 route show table main")
-        }
-        values = node.run(["sysctl", *SYSCTLS]).stdout.splitlines()
-        found[name] = {**parts, "sysctls": values}
+    with nodes_of(lab, notebook) as nodes:
+        for name, node in nodes.items():
+            parts = {
+                what: cleaned(json.loads(node.run(["ip", "-j", *what.split()]).stdout or "[]"))
+                for what in ("-d address", "-4 route show table all", "-6 route show table main")
+            }
+            values = node.run(["sysctl", *SYSCTLS]).stdout.splitlines()
+            found[name] = {**parts, "sysctls": values}
     return found
 
 
@@ -99,17 +104,18 @@ def test_a_changed_lab_is_as_one_built_so(before: str, after: str, notebook: Not
 def test_links_that_stay_lose_no_packet(notebook: Notebook) -> None:
     lab, _ = lifecycle.up(topology("star"), name="changing")
     try:
-        node = nodes_of(lab, notebook)["b"]
         ready = Ready.line("bytes from")
         argv = ["ping", "-i", "0.005", "-c", "300", "a"]
-        with node.spawn("stream", argv, ready=ready) as stream:
+        with (
+            nodes_of(lab, notebook) as nodes,
+            nodes["b"].spawn("stream", argv, ready=ready) as stream,
+        ):
             for name in ("row", "lan", "star", "row"):
                 wanted = topology(name)
                 lab = state.find("changing")
                 change(lab, wanted, difference(lab, wanted))
-                names = nodes_of(state.find("changing"), notebook)
                 target = {"row": "d", "lan": "c", "star": "c"}[name]
-                assert " 1 received" in names["b"].run(["ping", "-c1", "-W3", target]).stdout
+                assert " 1 received" in nodes["b"].run(["ping", "-c1", "-W3", target]).stdout
             told = stream.wait(30).stdout
         assert "300 packets transmitted, 300 received" in told
     finally:
@@ -119,10 +125,11 @@ def test_links_that_stay_lose_no_packet(notebook: Notebook) -> None:
 def test_a_node_that_goes_takes_its_programs_along(notebook: Notebook) -> None:
     lab, _ = lifecycle.up(topology("star"), name="changing")
     try:
-        running = nodes_of(lab, notebook)["c"].spawn("sleeper", ["sleep", "1000"])
-        wanted = topology("row")
-        change(lab, wanted, difference(lab, wanted))
-        assert running.wait(5).status == -9
+        with nodes_of(lab, notebook) as nodes:
+            running = nodes["c"].spawn("sleeper", ["sleep", "1000"])
+            wanted = topology("row")
+            change(lab, wanted, difference(lab, wanted))
+            assert running.wait(5).status == -9
         with pytest.raises(ProcessLookupError):
             os.kill(running.pid, 0)
     finally:
