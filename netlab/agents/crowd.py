@@ -47,7 +47,8 @@ def name_of(error: OSError) -> str:
 
 def resolve(address: str, port: int) -> tuple[int, tuple[Any, ...]]:
     """Return the family and socket address of a server."""
-    found = socket.getaddrinfo(address or None, port, type=socket.SOCK_STREAM)
+    flags = 0 if address else socket.AI_PASSIVE
+    found = socket.getaddrinfo(address or None, port, type=socket.SOCK_STREAM, flags=flags)
     return found[0][0], found[0][4]
 
 
@@ -117,7 +118,7 @@ class Server:
                     if signal.SIGTERM in asked:
                         self.report()
                         return
-                    if signal.SIGUSR1 in asked:
+                    if signal.SIGUSR1 in asked and self.args.behave == "never":
                         accepting = True
                     self.report()
                 elif fd == self.listener.fileno():
@@ -161,7 +162,10 @@ class Server:
 
     def report(self) -> None:
         """Say how things stand."""
-        files = len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208 - as quick as can be
+        try:
+            files = len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208 - as quick as can be
+        except OSError:  # not one more can be opened, not even to count them
+            files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         say(
             "standing",
             accepted=self.accepted,
