@@ -29,6 +29,8 @@ static ALLOCATOR: memory::Counting = memory::Counting;
 
 /// Octets of the longest input.
 const LONGEST: usize = 64 << 10;
+/// Octets of the longest input that `minimize` keeps.
+const LONGEST_KEPT: usize = 4 << 10;
 /// An input that takes more CPU time hangs.
 const HANG: Duration = Duration::from_secs(5);
 /// Memory that any input may take (tables and buffers that are reserved at once, most of it never
@@ -200,30 +202,32 @@ fn fuzz(name: &str, target: fn(&[u8]), seconds: u64, seed: u64) -> ExitCode {
     if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Choose few, small inputs that together reach all that `corpus/` and `grown/` reach.
+/// Choose few inputs that together reach all edges that `corpus/` and `grown/` reach: again and again
+/// the one that adds most. Edges only: an input for each order of magnitude would keep thousands.
 fn minimize(name: &str, target: fn(&[u8])) -> ExitCode {
     let mut inputs = load(Path::new("corpus"));
     inputs.extend(load(&Path::new("grown").join(name)));
     inputs.sort_by_key(Vec::len);
     inputs.dedup();
     let cover = Coverage::new();
-    let mut cheapest: HashMap<(u32, u8), usize> = HashMap::new();
+    let mut reached: Vec<(usize, HashSet<u32>)> = Vec::new();
     for (index, data) in inputs.iter().enumerate() {
         cover.clear();
-        if trial(target, data).is_ok() {
-            // Edges only: keeping an input for each order of magnitude would keep thousands.
-            for (edge, _) in cover.bits() {
-                cheapest.entry((edge, 0)).or_insert(index);
-            }
+        if data.len() <= LONGEST_KEPT && trial(target, data).is_ok() {
+            reached.push((index, cover.bits().into_iter().map(|(edge, _)| edge).collect()));
         }
     }
-    let kept: HashSet<usize> = cheapest.values().copied().collect();
-    let mut octets = 0;
-    for &index in &kept {
-        octets += inputs[index].len();
-        save("corpus", &name_of(&inputs[index]), &inputs[index]);
+    let mut left: HashSet<u32> = reached.iter().flat_map(|(_, edges)| edges.iter().copied()).collect();
+    let (edges, mut kept, mut octets) = (left.len(), 0, 0);
+    while !left.is_empty() {
+        let best = reached.iter().max_by_key(|(_, edges)| edges.intersection(&left).count());
+        let Some((index, found)) = best else { break };
+        left.retain(|edge| !found.contains(edge));
+        kept += 1;
+        octets += inputs[*index].len();
+        save("corpus.new", &name_of(&inputs[*index]), &inputs[*index]);
     }
-    println!("{name}: {} of {} inputs, {octets} octets, {} edges", kept.len(), inputs.len(), cheapest.len());
+    println!("{name}: {kept} of {} inputs, {octets} octets, {edges} edges, in corpus.new/", inputs.len());
     ExitCode::SUCCESS
 }
 
