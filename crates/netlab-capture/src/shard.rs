@@ -235,7 +235,7 @@ impl Shard {
         // tcp.completeness and the history: both change a few times in a flow's life.
         let data = packet.len > 0;
         let acks = packet.flags & flag::ACK != 0;
-        let mut complete = if data && packet.flags & flag::RST == 0 { 8 } else { 0 };
+        let mut complete = if data && acks { 8 } else { 0 };
         if acks {
             complete |= match packet.flags & (flag::SYN | flag::FIN) {
                 0 if !data => 4,

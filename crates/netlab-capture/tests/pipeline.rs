@@ -345,3 +345,15 @@ fn sixty_thousand_flows_of_one_table_stay_apart() {
         assert!(summary.flows().enumerate().all(|(i, flow)| flow.story.stream == i as u32));
     }
 }
+
+#[test]
+fn an_obsolete_packet_block_too_short_for_its_fields_is_damage() {
+    let mut file = pcapng(&[]);
+    for word in [2u32, 24, 0, 0, 0, 24] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend([0; 64]);
+    let whole = engine::summarize_bytes(&file, &options(1, 256)).unwrap();
+    assert!(whole.totals.damaged_at.is_some() && whole.totals.packets == 0);
+    assert_eq!(digest(&whole), digest(&through_pieces(file, vec![5])));
+}

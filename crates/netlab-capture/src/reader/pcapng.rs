@@ -269,6 +269,9 @@ impl Pcapng {
 
     /// The obsolete packet block: 16-bit interface and drop count, then as the enhanced one.
     fn old_packet(&mut self, body: &[u8], at: usize, end: usize) -> Step {
+        if body.len() < 20 {
+            return Step::Damaged(Damage::BlockLength(body.len() as u32 + 12));
+        }
         let interface = u32::from(self.u16(body, 0));
         let stamp = u64::from(self.u32(body, 4)) << 32 | u64::from(self.u32(body, 8));
         let captured = self.u32(body, 12);
@@ -296,7 +299,10 @@ impl Pcapng {
         };
         let original = self.u32(body, 0);
         let kept = if scale.snaplen == 0 { original } else { original.min(scale.snaplen) };
-        if kept > limit(scale.link) || body.len() < 4 {
+        if body.len() < 4 {
+            return Step::Damaged(Damage::BlockLength(body.len() as u32 + 12));
+        }
+        if kept > limit(scale.link) {
             return Step::Damaged(Damage::CapturedLength(kept));
         }
         Step::Packet(Record {
