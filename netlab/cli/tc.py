@@ -27,7 +27,7 @@ _WORDS = (
     ("reorder", "Share of packets that overtake others."),
     ("rate", "Bits per second, such as 10mbit."),
     ("limit", "Packets that may wait for the rate."),
-    ("queue", "Discipline of the queue: pfifo, codel, fq_codel, red, fq."),
+    ("queue", "Discipline of the queue: fq_codel, or '{kind: bfifo, limit: 64KiB}'."),
 )
 
 
@@ -174,6 +174,13 @@ def _names(end: str) -> tuple[str, str]:
 
 def _value(word: str, text: str) -> Any:
     """Return text of the command line as a topology file would have it."""
+    if text.startswith("{"):
+        import yaml
+
+        try:
+            return yaml.load(text, yaml.CSafeLoader)
+        except yaml.YAMLError as error:
+            raise UsageError(f"{word}: {text!r} is no YAML mapping") from error
     if word == "queue":
         return text
     if text in ("true", "false"):

@@ -2,7 +2,8 @@
 
 The supervisor's state remembers for each impaired link what its file asked for, what is in force
 and which queue disciplines that made (`impairments`), in the words of a topology file. A change is
-a `Transition` (netlab.plan.qdiscs): disciplines that stay are changed in place.
+a `Transition` (netlab.plan.qdiscs): disciplines that stay are changed in place. A link whose back
+end is the wire is told its new settings, which hold for what arrives from then on.
 
 A link without impairments has no hidden middle node. There the disciplines go where packets leave
 the sending node itself, which is right for a router or switch; a host's own TCP is told of what is
@@ -13,10 +14,11 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from netlab.engine import wires
 from netlab.engine.apply import apply
 from netlab.engine.state import Lab
 from netlab.errors import TopologyError, UsageError
@@ -24,6 +26,8 @@ from netlab.model.dump import shaping
 from netlab.model.impairment import PERFECT, Impairment
 from netlab.model.topology import Link, Topology
 from netlab.model.yaml import loads
+from netlab.plan import wire
+from netlab.plan.backend import Backend
 from netlab.plan.build import MIDDLE, middle_node
 from netlab.plan.operations import AddQdisc, ChangeQdisc, Operation, RemoveQdiscs
 from netlab.plan.qdiscs import chain, refusal, transition
@@ -48,26 +52,35 @@ class Direction:
     shapes: tuple[str, ...]
     own_stack: bool
     hidden: bool
+    wire: bool
 
 
-def remember(topology: Topology) -> Json:
-    """Return what a lab's state keeps of the impaired links of its topology."""
-    return {link.name: _link(link) for link in topology.links if link.forward or link.backward}
+def remember(topology: Topology, wired: Collection[str] = ()) -> Json:
+    """Return what a lab's state keeps of the impaired links of its topology.
 
-
-def _link(link: Link) -> Json:
-    mtu = max(link.a.mtu, link.b.mtu)
+    `wired` are those whose back end is the wire, the others have netem's.
+    """
     return {
-        "ends": [f"{end.node}:{end.name}" for end in link.ends],
-        "mtu": mtu,
-        "middle": middle_node(link),
-        FORWARD: _told(link.forward, link.forward, mtu),
-        BACKWARD: _told(link.backward, link.backward, mtu),
+        link.name: _link(link, wire=link.name in wired)
+        for link in topology.links
+        if link.forward or link.backward
     }
 
 
-def _told(asked: Impairment, now: Impairment, mtu: int) -> Json:
-    shapes = [] if refusal(now) else [qdisc.shape for qdisc in chain(now, mtu)]
+def _link(link: Link, *, wire: bool) -> Json:
+    mtu = max(link.a.mtu, link.b.mtu)
+    return {
+        "backend": str(Backend.WIRE if wire else Backend.NETEM),
+        "ends": [f"{end.node}:{end.name}" for end in link.ends],
+        "mtu": mtu,
+        "middle": middle_node(link),
+        FORWARD: _told(link.forward, link.forward, mtu, wire=wire),
+        BACKWARD: _told(link.backward, link.backward, mtu, wire=wire),
+    }
+
+
+def _told(asked: Impairment, now: Impairment, mtu: int, *, wire: bool = False) -> Json:
+    shapes = [] if wire or refusal(now) else [qdisc.shape for qdisc in chain(now, mtu)]
     return {"asked": shaping(asked), "now": shaping(now), "shapes": shapes}
 
 
@@ -102,6 +115,7 @@ def _of(lab: Lab, name: str, link: Json) -> Iterable[Direction]:
             shapes=tuple(told["shapes"]),
             own_stack=not middle and lab.nodes[node]["role"] == "host",
             hidden=bool(middle),
+            wire=link.get("backend") == Backend.WIRE,
         )  # fmt: skip
 
 
@@ -114,7 +128,8 @@ def parse(settings: Mapping[str, Any], base: Impairment = PERFECT) -> Impairment
     try:
         return loads(text, "settings").links[0].forward
     except TopologyError as error:
-        raise UsageError("; ".join(problem.message for problem in error.problems)) from error
+        reasons = (problem.message.replace(" of link 'a-b'", "") for problem in error.problems)
+        raise UsageError("; ".join(reasons)) from error
 
 
 def change(lab: Lab, wanted: Sequence[tuple[Direction, Impairment]]) -> bool:
@@ -122,20 +137,26 @@ def change(lab: Lab, wanted: Sequence[tuple[Direction, Impairment]]) -> bool:
     operations: list[Operation] = []
     state: Json = json.loads(json.dumps(lab.state.get("impairments", {})))
     lost = False
+    told_wires: list[tuple[Direction, Json]] = []
     for direction, impairment in wanted:
-        reason = refusal(impairment, platform.release())
+        if direction.wire:
+            reason = wire.refusal(impairment, direction.mtu)
+        else:
+            reason = refusal(impairment, platform.release())
         if direction.asked.schedule:
             reason = "it follows a schedule, which would undo the change"
         if reason is not None:
             raise UsageError(f"link '{direction.link}': {reason}")
-        if impairment or direction.hidden:
+        shapes: list[str] = []
+        if direction.wire:
+            told_wires.append((direction, wire.settings(impairment)))
+        elif impairment or direction.hidden:
             way = transition(direction.shapes, impairment, direction.mtu)
             node, dev, shapes = direction.node, direction.dev, list(way.shapes)
             operations += [ChangeQdisc(node, dev, qdisc) for qdisc in way.changed]
             operations += [AddQdisc(node, dev, qdisc) for qdisc in way.added]
             lost = lost or way.loses
         elif direction.shapes:
-            shapes = []
             operations.append(RemoveQdiscs(direction.node, direction.dev))
         else:
             continue
@@ -143,31 +164,13 @@ def change(lab: Lab, wanted: Sequence[tuple[Direction, Impairment]]) -> bool:
             direction.link, {"ends": [direction.sender, direction.receiver], "mtu": direction.mtu}
         )
         same_way = link["ends"][0] == direction.sender
-        told = {**_told(direction.asked, impairment, direction.mtu), "shapes": shapes}
+        told = _told(direction.asked, impairment, direction.mtu, wire=direction.wire)
+        told["shapes"] = shapes
         link[FORWARD if same_way else BACKWARD] = told
-    if operations:
+    for direction, settings in told_wires:
+        ways = {FORWARD: wire.FORWARD, BACKWARD: wire.BACKWARD}
+        way = ways[direction.way]
+        wires.ask(lab.folder, direction.link, "set", direction=way, settings=settings)
+    if operations or told_wires:
         apply(lab, operations, describe={"impairments": state})
     return not lost
-
-
-def episodes_of(impairment: Impairment) -> list[tuple[float, Impairment]]:
-    """Return when a schedule changes what, in order; an episode that is over gives way.
-
-    Where episodes overlap, the one that began last is in force.
-    """
-    base = replace(impairment, schedule=())
-    times = {episode.at for episode in impairment.schedule}
-    times |= {e.at + e.duration for e in impairment.schedule if e.duration}
-    changes: list[tuple[float, Impairment]] = []
-    last = base
-    for time in sorted(times):
-        running = [
-            episode
-            for episode in impairment.schedule
-            if episode.at <= time and (not episode.duration or time < episode.at + episode.duration)
-        ]
-        becomes = max(running, key=lambda e: e.at).becomes if running else base
-        if becomes != last:
-            changes.append((time, becomes))
-            last = becomes
-    return changes

@@ -11,9 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from netlab.cli import cli
-from netlab.engine.live import episodes_of, parse
+from netlab.cli.tc import _value
+from netlab.engine.live import parse
 from netlab.errors import UsageError
-from netlab.model.impairment import Codel, Episode, Impairment
+from netlab.model.impairment import Bfifo, Codel, Episode, Impairment
+from netlab.plan.episodes import episodes_of
 from netlab.units import mbit, ms
 from tests.cli.test_machine import command, environment, netlab
 
@@ -59,6 +61,13 @@ def test_an_episode_gives_way_when_it_is_over() -> None:
         schedule=(Episode(5, outage, 2), Episode(6, slow, 4), Episode(20, outage)),
     )
     assert episodes_of(whole) == [(5, outage), (6, slow), (10, base), (20, outage)]
+
+
+def test_a_word_with_parts_is_written_as_in_a_topology_file() -> None:
+    queue = _value("queue", "{kind: bfifo, limit: 64KiB}")
+    assert parse({"rate": "1mbit", "queue": queue}).queue == Bfifo(65_536)
+    with pytest.raises(UsageError, match="no YAML mapping"):
+        _value("queue", "{kind: ")
 
 
 @pytest.mark.parametrize(
