@@ -893,9 +893,10 @@ class Supervisor:
                 mount(path, f"/etc/{name}", "", MS_BIND)
         self.hosts_mounted = True
 
-    def do_commit(self, _request: Request) -> Json:
+    def do_commit(self, request: Request) -> Json:
         """The lab is whole: say so in its state file, serve others, and stay if we are to stay."""
         self.listen()
+        self.describe.update(request.message.get("describe") or {})
         self.write_state("up")
         self.committed = True
         if not self.options["foreground"]:

@@ -42,33 +42,37 @@ class Supervisor:
     claim: Claim
     rootless: bool
     indexes: Indexes = field(default_factory=Indexes)
+    told: Json = field(default_factory=dict[str, Any])
 
     def build(
         self,
         plan: Plan,
         *,
         step: Callable[[int], None] | None = None,
-        extra: Json | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> int:
         """Apply a plan; returns the nanoseconds it took the supervisor.
 
-        `step` is called after each operation, and the supervisor waits until it returns. `extra`
-        goes into state.json.
+        `step` is called after each operation, and the supervisor waits until it returns.
+        `meanwhile` is called once, while the kernel works.
         """
         self.channel.on_step = step
         program = lower(plan.operations, self.indexes)
         request: Json = {"do": "build", "program": program.stages, "step": step is not None}
-        request["describe"] = {**describe(plan, self.indexes), **(extra or {})}
-        answer = checked(self.channel.request(request, blob=program.blob), plan)
+        number = self.channel.send(request, blob=program.blob)
+        self.told = describe(plan, self.indexes)
+        if meanwhile is not None:
+            meanwhile()
+        answer = checked(self.channel.answer(number), plan)
         return int(answer["ns"])
 
     def hosts(self, text: str) -> None:
         """Give the processes of the lab a hosts file of their own."""
         checked(self.channel.request({"do": "hosts", "text": text}))
 
-    def commit(self) -> None:
-        """Let the lab be seen and, if it is detached, outlive us."""
-        checked(self.channel.request({"do": "commit"}))
+    def commit(self, **extra: Any) -> None:
+        """Let the lab be seen and, if it is detached, outlive us; `extra` goes into its state."""
+        checked(self.channel.request({"do": "commit", "describe": {**self.told, **extra}}))
 
     def end(self, timeout: float = 5.0) -> None:
         """End the lab, wait until the kernel has killed all of it, and remove its directory."""
