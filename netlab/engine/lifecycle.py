@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from netlab.engine.supervisor import Supervisor
     from netlab.model.topology import Topology
-    from netlab.plan.backend import Backend
     from netlab.plan.operations import Plan
 
 Json = dict[str, Any]
@@ -55,12 +54,10 @@ def up(
     rootless: bool | None = None,
     named: bool = False,
     plan: Plan | None = None,
-    impair: Backend | None = None,
     step: Callable[[int], None] | None = None,
 ) -> tuple[Lab, bool]:
     """Build a lab that stays; returns it, and whether it is new (False: it ran already).
 
-    `impair` is the one back end that may impair links (None: the best that can).
     UsageError when another network runs under the name. With `named` the nodes have names under
     /run/netns too.
     """
@@ -83,7 +80,7 @@ def up(
         stack.callback(started.end)
         processes.refuse_impossible(topology, rootless=started.rootless)
         if plan is None:
-            plan = supervisor.plan_for(started, topology, impair)
+            plan = supervisor.plan_for(started, topology)
         if named:
             from netlab.engine import named as names
 
@@ -92,7 +89,7 @@ def up(
         started.hosts(supervisor.hosts(plan))
         if named:
             _name(plan, started)
-        _start_processes(topology, plan, started)
+        _start_processes(topology, started)
         started.commit(digest=digest(topology))
         started.channel.close()
         started.agent.ended(5.0)
@@ -118,12 +115,12 @@ def _name(plan: Plan, started: Supervisor) -> None:
     named.make(started.claim.folder, held["pid"], fds, held["inodes"])
 
 
-def _start_processes(topology: Topology, plan: Plan, started: Supervisor) -> None:
+def _start_processes(topology: Topology, started: Supervisor) -> None:
     """Start the programs of a topology; they belong to the lab and log beside its state."""
-    impaired = any(link.forward or link.backward for link in topology.links)
-    if not topology.processes and not impaired:
+    scheduled = any(link.forward.schedule or link.backward.schedule for link in topology.links)
+    if not topology.processes and not scheduled:
         return
-    from netlab.engine import processes, timetable, wires
+    from netlab.engine import processes, timetable
     from netlab.engine.node import RunningNode
 
     logs = started.claim.path / "logs"
@@ -136,15 +133,10 @@ def _start_processes(topology: Topology, plan: Plan, started: Supervisor) -> Non
     nodes = {
         node.name: RunningNode(node.name, started.channel, log_file) for node in topology.nodes
     }
-    folder, wired = started.claim.path, wires.wired(plan.operations)
-    own = wires.start(plan.operations, started.channel, folder, log_file, keep=True)
     for _ in processes.start(topology, nodes, keep=True):
         pass
-    for _ in timetable.start(
-        topology, started.indexes, started.channel, log_file, wired=wired, keep=True
-    ):
+    for _ in timetable.start(topology, started.indexes, started.channel, log_file, keep=True):
         pass
-    wires.start_schedules(own)
 
 
 def _claim(path: str, patience: float = 30.0) -> state.Claim | Lab:
