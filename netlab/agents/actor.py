@@ -60,11 +60,14 @@ class Actor:
         return self.sockets[-1]
 
     def _socket(self) -> tuple[socket.socket, tuple[object, ...]]:
-        flags = 0 if self.args.address else socket.AI_PASSIVE
-        found = socket.getaddrinfo(
-            self.args.address or None, self.args.port, type=socket.SOCK_STREAM, flags=flags
-        )
-        family, _, _, _, address = found[0]
+        port = self.args.port
+        if self.args.address:
+            found = socket.getaddrinfo(self.args.address, port, type=socket.SOCK_STREAM)
+            family, address = found[0][0], found[0][4]
+        elif socket.has_dualstack_ipv6():  # IPv6 and IPv4 at once
+            family, address = socket.AF_INET6, ("::", port)
+        else:
+            family, address = socket.AF_INET, ("0.0.0.0", port)
         made = socket.socket(family, socket.SOCK_STREAM)
         if self.args.congestion:
             made.setsockopt(

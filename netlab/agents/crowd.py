@@ -46,9 +46,11 @@ def name_of(error: OSError) -> str:
 
 
 def resolve(address: str, port: int) -> tuple[int, tuple[Any, ...]]:
-    """Return the family and socket address of a server."""
-    flags = 0 if address else socket.AI_PASSIVE
-    found = socket.getaddrinfo(address or None, port, type=socket.SOCK_STREAM, flags=flags)
+    """Return the family and socket address of a server; of none: IPv6 and IPv4 at once."""
+    if not address:
+        both = socket.has_dualstack_ipv6()
+        return (socket.AF_INET6, ("::", port)) if both else (socket.AF_INET, ("0.0.0.0", port))
+    found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
     return found[0][0], found[0][4]
 
 
@@ -91,6 +93,8 @@ class Server:
         self.listener = socket.socket(family, socket.SOCK_STREAM)
         if args.reuse:
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address[0] == "::":
+            self.listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         self.listener.bind(address)
         self.listener.listen(args.backlog)
         self.listener.setblocking(False)

@@ -34,10 +34,12 @@ def now_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_REALTIME)
 
 
-def resolve(address: str, port: int) -> tuple[int, tuple[Any, ...]]:
-    """Return (family, sockaddr) of a numeric address or a name."""
-    flags = socket.AI_PASSIVE if not address else 0
-    found = socket.getaddrinfo(address or None, port, type=socket.SOCK_STREAM, flags=flags)
+def resolve(address: str, port: int, family: int = 0) -> tuple[int, tuple[Any, ...]]:
+    """Return (family, sockaddr) of a numeric address or a name; of none: IPv6 and IPv4 at once."""
+    if not address:
+        both = socket.has_dualstack_ipv6()
+        return (socket.AF_INET6, ("::", port)) if both else (socket.AF_INET, ("0.0.0.0", port))
+    found = socket.getaddrinfo(address, port, family, socket.SOCK_STREAM)
     return found[0][0], found[0][4]
 
 
@@ -68,6 +70,8 @@ def serve(args: argparse.Namespace) -> None:
     family, address = resolve(args.address, args.port)
     with tcp_socket(family, args.congestion) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address[0] == "::":
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(address)
         listener.listen(args.backlog)
         name = listener.getsockname()
@@ -96,7 +100,7 @@ def connect(args: argparse.Namespace) -> None:
 
 def listen(args: argparse.Namespace) -> None:
     """Connect, print everything that comes until the server closes, and close."""
-    family, address = resolve(args.address, args.port)
+    family, address = resolve(args.address, args.port, args.family)
     with tcp_socket(family, args.congestion) as sock:
         sock.settimeout(args.timeout or None)
         if args.source_port:
@@ -136,6 +140,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
     client = commands.add_parser("connect", help="connect and print what the server says")
     client.add_argument("address", help="the server")
+    client.add_argument("-4", dest="family", action="store_const", const=socket.AF_INET, default=0)
+    client.add_argument("-6", dest="family", action="store_const", const=socket.AF_INET6)
     client.add_argument("--source-port", type=int, default=0, help="port to connect from")
     client.add_argument("--times", type=int, default=1, help="connections to make")
     client.add_argument("--timeout", type=float, default=0, help="seconds; 0 = wait for ever")
