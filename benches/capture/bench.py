@@ -316,6 +316,7 @@ FLOOR_SHARE = {"full": 0.4, "headers": 0.4, "flows": 0.5, "lossy": 0.4}
 def verdicts(capture: Capture, results: dict[str, list[Run]]) -> list[str]:
     """Compare with the ratios that netlab promises; one line each."""
     ours = results["netlab"]
+    floor = min(median(results[name]) for name in ALTERNATED[1:])
     lines: list[str] = []
 
     def judge(holds: bool, text: str) -> None:
@@ -323,9 +324,12 @@ def verdicts(capture: Capture, results: dict[str, list[Run]]) -> list[str]:
 
     for name, bound in (BOUNDS[capture.key] | {"NFStream": 20}).items():
         if name in results:
-            ratio = median(results[name]) / median(ours)
-            judge(ratio >= bound, f"{name} takes {ratio:.1f} × netlab's CPU (promised ≥ {bound:g})")
-    share = min(median(results[name]) for name in ALTERNATED[1:]) / median(ours)
+            ratio, most = median(results[name]) / median(ours), median(results[name]) / floor
+            judge(
+                ratio >= bound,
+                f"{name} takes {ratio:.1f} × netlab's CPU (promised ≥ {bound:g}; floor {most:.1f})",
+            )
+    share = floor / median(ours)
     wanted = FLOOR_SHARE[capture.key]
     judge(share >= wanted, f"{share:.0%} of the floor (promised ≥ {wanted:.0%})")
     if capture.key in ("headers", "flows") and "netlab, 2 threads" in results:
@@ -342,7 +346,8 @@ def machine() -> str:
     return (
         f"{os.cpu_count()} × {model[1].strip() if model else platform.machine()}, "
         f"{int(memory[1]) / 2**20 if memory else 0:.0f} GiB, Linux {platform.release()}, "
-        f"Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
+        f"Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}, "
+        f"load average {os.getloadavg()[1]:.1f}"
     )
 
 
@@ -391,11 +396,11 @@ def main() -> int:
         texts.append(table(capture, tools, results))
         judged += verdicts(capture, results)
     size = "a tenth of the full size (`--small`)" if options.small else "full size"
-    text = (
-        f"## Captures\n\nMeasured on {machine()}; {size}; `make bench-capture`.\n\n"
-        + "\n\n".join(texts)
-    )
-    text += "\n\n```text\n" + "\n".join(judged) + "\n```"
+    text = f"Measured on {machine()}; {size}; `make bench-capture`.\n\n" + "\n\n".join(texts)
+    if options.small:
+        text += "\n\nAt this size Python's start is most of netlab's time; ratios are not judged."
+    else:
+        text += "\n\n```text\n" + "\n".join(judged) + "\n```"
     print(text)
     if options.write:
         write(text)
