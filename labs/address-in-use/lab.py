@@ -6,6 +6,7 @@ The exercise is in guide.md; the sources are socket(7) (SO_REUSEADDR) and bind(2
 from __future__ import annotations
 
 from netlab.labs import Evidence, Lab, Verdict, expect, option
+from netlab.labs.claims import Finding, holds
 from netlab.labs.scene import Ready, Stage, address, agent, until_said
 from netlab.units import s
 
@@ -124,3 +125,10 @@ lab.fault(
 def figures(plain: Evidence, reuse: Evidence) -> dict[str, str]:
     """What the guide tells of the runs."""
     return {"plain": outcome(plain), "reuse": outcome(reuse), "waiting": str(waiting(plain))}
+
+
+@lab.claim("C10")
+def reuse_lets_a_server_restart(plain: Evidence, reuse: Evidence) -> Finding:
+    """With SO_REUSEADDR a server can be restarted at once."""
+    told = f"{outcome(plain)} without, {outcome(reuse)} with the option"
+    return holds((outcome(plain), outcome(reuse)) == ("EADDRINUSE", "listening"), told)

@@ -11,6 +11,7 @@ from signal import SIGUSR1
 
 from netlab.analysis import ss
 from netlab.labs import Evidence, Lab, Verdict, expect, option, sysctl, vary
+from netlab.labs.claims import Finding, holds
 from netlab.labs.scene import (
     Match,
     Ready,
@@ -218,3 +219,26 @@ def figures(backlog_5: Evidence, clamped: Evidence, abort: Evidence) -> dict[str
         "clamped": str(listener(clamped).send_q),
         "reset": str(dict(abort.step("client", "crowd", "found").values).get("econnreset", 0)),
     }
+
+
+@lab.claim("C28")
+def somaxconn_is_4096(roomy: Evidence) -> Finding:
+    """The default of somaxconn is 4096 today."""
+    told = roomy.recording.manifest.sysctls["server"]["net.core.somaxconn"]
+    return holds(told == "4096", f"{told} in a new namespace")
+
+
+@lab.claim("C29")
+def the_backlog_limits_half_open_connections(backlog_5: Evidence) -> Finding:
+    """The backlog limits connections that are half open."""
+    shown = listener(backlog_5).recv_q
+    return holds(shown == 0, f"{shown} whole connections fill a backlog of 5")
+
+
+@lab.claim("C30")
+def the_columns_of_a_listener(backlog_5: Evidence) -> Finding:
+    """Recv-Q of a listener is what waits, Send-Q the limit."""
+    shown = listener(backlog_5)
+    opened = backlog_5.step("client", "crowd", "connected")["count"]
+    told = f"Recv-Q {shown.recv_q} with {opened} waiting, Send-Q {shown.send_q} for listen(5)"
+    return holds((shown.recv_q, shown.send_q) == (opened, 5), told)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from signal import SIGUSR1
 
 from netlab.labs import Evidence, Lab, Verdict, expect, option, sysctl, vary
+from netlab.labs.claims import Finding, holds
 from netlab.labs.scene import Ready, Stage, address, agent, see, until_said
 from netlab.units import ms, s
 
@@ -171,3 +172,10 @@ def figures(streams: Evidence, orphaned: Evidence) -> dict[str, str]:
         "received": f"{streams.step('client', 'connect', 'received')['bytes']:,}",
         "life": verdict.observed,
     }
+
+
+@lab.claim("C06")
+def fin_timeout_is_about_fin_wait_2(orphaned: Evidence) -> Finding:
+    """tcp_fin_timeout limits FIN-WAIT-2, of a socket that no program holds."""
+    verdict = an_orphan_is_forgotten_after_tcp_fin_timeout(orphaned)
+    return holds(verdict.passed, f"FIN-WAIT-2 for {verdict.observed} with tcp_fin_timeout=2")

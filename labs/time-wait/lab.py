@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from netlab.analysis.timing import latest
 from netlab.labs import Evidence, Lab, Verdict, expect, option, sysctl, vary
+from netlab.labs.claims import Finding, holds, untested
 from netlab.labs.scene import Ready, Stage, address, agent, count
 from netlab.units import ms, s
 
@@ -189,3 +190,44 @@ def figures(server_closes: Evidence, capped: Evidence, life: Evidence) -> dict[s
         "client_life": f"{lifetime(life, 'client') or 0:.1f}",
         "hasty_life": f"{lifetime(life, 'hasty') or 0:.1f}",
     }
+
+
+def lasted(seen: Evidence, low: float, high: float) -> Finding:
+    """Rule whether TIME-WAIT lasted as long as somebody says, a tenth more for coarse timers."""
+    life = lifetime(seen, "client")
+    if life is None:
+        return untested("the end of TIME-WAIT was not seen")
+    return holds(low - 1 <= life <= high * 1.1, f"{life:.1f} s")
+
+
+@lab.claim("C01")
+def about_a_minute(life: Evidence) -> Finding:
+    """TIME-WAIT lasts about 60 s."""
+    return lasted(life, 60, 60)
+
+
+@lab.claim("C02")
+def two_minutes(life: Evidence) -> Finding:
+    """TIME-WAIT lasts 120 s."""
+    return lasted(life, 120, 120)
+
+
+@lab.claim("C03")
+def twice_a_minute(life: Evidence) -> Finding:
+    """TIME-WAIT lasts two minutes in all."""
+    return lasted(life, 120, 120)
+
+
+@lab.claim("C04")
+def one_or_two_minutes(life: Evidence) -> Finding:
+    """TIME-WAIT lasts 60 to 120 s."""
+    return lasted(life, 60, 120)
+
+
+@lab.claim("C05")
+def fin_timeout_shortens_it(life: Evidence) -> Finding:
+    """A smaller tcp_fin_timeout makes TIME-WAIT shorter."""
+    default, hasty = lifetime(life, "client"), lifetime(life, "hasty")
+    if default is None or hasty is None:
+        return untested("the end of TIME-WAIT was not seen")
+    return holds(hasty < default - 5, f"{hasty:.1f} s with 5, {default:.1f} s with the default")
