@@ -319,8 +319,10 @@ def _tools(stage: Stage) -> dict[str, str]:
 
 
 def _backend(plan: Plan) -> str:
+    """Return what impairs the links of a plan: "netem", "wire", both, or "none"."""
     names = {type(operation).__name__ for operation in plan.operations}
-    return "netem" if "AddQdisc" in names else "none"
+    used = [name for name, kind in (("netem", "AddQdisc"), ("wire", "AddWire")) if kind in names]
+    return "+".join(used) or "none"
 
 
 def _doubts(path: Path) -> Iterable[str]:
