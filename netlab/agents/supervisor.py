@@ -297,6 +297,26 @@ def write_sysctl(path: str, value: str, operation: int) -> None:
         raise RefusedError("operation", operation=operation, errno=0, got=got.strip())
 
 
+def check_congestion(address: str, wanted: str, operation: int) -> None:
+    """See which congestion control a new connection has, in the namespace we are in.
+
+    A socket that is in repair (see tcp(7)) is connected without a packet.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, 19, 1)  # TCP_REPAIR
+            sock.connect((address, 9))
+            found = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+    except OSError as error:
+        raise RefusedError(
+            "operation", operation=operation, errno=error.errno, detail=""
+        ) from error
+    got = found.rstrip(b"\0").decode()
+    if got != wanted:
+        raise RefusedError("operation", operation=operation, errno=0, got=got)
+
+
 class Offloads:
     """Turns segmentation, receive and checksum offloads off: one call for each interface.
 
@@ -423,6 +443,10 @@ class Builder:
                 elif item[0] == "sysctl":
                     with self.namespaces.inside(node):
                         write_sysctl(item[1], item[2], item[3])
+                    self.done(item[3])
+                elif item[0] == "congestion":
+                    with self.namespaces.inside(node):
+                        check_congestion(item[1], item[2], item[3])
                     self.done(item[3])
 
     def remove(self, body: list[Any]) -> None:

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from netlab.engine import netem, netlink
+from netlab.model.topology import RouteOptions
 from netlab.plan.operations import (
     AddAddress,
     AddBridge,
@@ -36,7 +37,9 @@ from netlab.plan.operations import (
     AddQdisc,
     AddRoute,
     AddVeth,
+    AddWire,
     ChangeQdisc,
+    CheckCongestion,
     OffloadsOff,
     Operation,
     RemoveAddress,
@@ -49,6 +52,7 @@ from netlab.plan.operations import (
     SetDown,
     SetSysctl,
     SetUp,
+    TuneNeighbours,
     VethEnd,
 )
 from netlab.plan.qdiscs import Qdisc
@@ -229,6 +233,8 @@ class _Lowering:
             case AddVeth(a, b):
                 self.stage("links")
                 self.veth(a, b, sequence)
+            case AddWire():
+                pass  # a program: netlab.engine.wires starts it once the network is there
             case RemoveNode(node):
                 self.remove_node(node, number)
             case _:
@@ -263,7 +269,17 @@ class _Lowering:
                 self.send(node, netlink.address(sequence, index, address), sequence)
             case AddRoute(node, to, via, dev):
                 index = self.indexes[node, dev]
-                self.send(node, netlink.route(sequence, to, via, index), sequence)
+                self.send(
+                    node,
+                    netlink.route(sequence, to, via, index, options=operation.options),
+                    sequence,
+                )
+            case TuneNeighbours(node, dev, address, options):
+                index = self.indexes[node, dev]
+                request = netlink.neighbours(sequence, index, address, options)
+                self.send(node, request, sequence)
+            case CheckCongestion(node, address, congestion):
+                self.other(node, ["congestion", str(address), congestion, sequence - 1])
             case AddQdisc(node, dev, qdisc):
                 index = self.indexes[node, dev]
                 self.send(node, place(sequence, index, qdisc), sequence)
@@ -290,10 +306,14 @@ class _Lowering:
                 self.send(node, request, sequence, forgiven=True)
             case ReplaceRoute(node, to, via, dev):
                 index = self.indexes[node, dev]
-                self.send(node, netlink.route(sequence, to, via, index, replace=True), sequence)
+                request = netlink.route(
+                    sequence, to, via, index, options=operation.options, replace=True
+                )
+                self.send(node, request, sequence)
             case RemoveRoute(node, to, via, dev):
                 index = self.indexes[node, dev]
-                request = netlink.route(sequence, to, via, index, remove=True)
+                options = RouteOptions(metric=operation.metric)
+                request = netlink.route(sequence, to, via, index, options=options, remove=True)
                 self.send(node, request, sequence, forgiven=True)
             case ResetSysctl(node, key):
                 self.other(node, ["sysctl-reset", sysctl_path(key), sequence - 1])

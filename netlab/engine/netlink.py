@@ -18,6 +18,9 @@ from ipaddress import (
     IPv6Network,
 )
 
+from netlab.model.topology import PLAIN, RouteOptions
+from netlab.plan.operations import CONNECTED_IPV6
+
 NEWLINK, DELLINK, NEWADDR, DELADDR, NEWROUTE, DELROUTE, NEWQDISC, DELQDISC = (
     16, 17, 20, 21, 24, 25, 36, 37,
 )  # fmt: skip
@@ -146,6 +149,7 @@ def route(
     via: IPv4Address | IPv6Address,
     index: int,
     *,
+    options: RouteOptions = PLAIN,
     remove: bool = False,
     replace: bool = False,
 ) -> bytes:
@@ -156,9 +160,42 @@ def route(
     if to.prefixlen:
         body += attribute(1, to.network_address.packed)  # RTA_DST
     body += attribute(5, via.packed) + u32(4, index)  # RTA_GATEWAY, RTA_OIF
+    if options:
+        body += _route_options(options)
     if remove:
         return message(DELROUTE, 0, body, sequence)
     return message(NEWROUTE, CREATE | (REPLACE if replace else EXCL), body, sequence)
+
+
+def neighbours(
+    sequence: int,
+    index: int,
+    given: IPv4Interface | IPv6Interface,
+    options: RouteOptions,
+) -> bytes:
+    """The route to the neighbours that came with an address, replaced by one with options."""
+    family, scope = (AF_INET, 253) if isinstance(given, IPv4Interface) else (AF_INET6, 0)
+    network = given.network
+    # RT_TABLE_MAIN, RTPROT_KERNEL, RT_SCOPE_LINK for IPv4, RTN_UNICAST
+    body = _RTMSG.pack(family, network.prefixlen, 0, 0, 254, 2, scope, 1, 0)
+    body += attribute(1, network.network_address.packed) + u32(4, index)
+    if isinstance(given, IPv4Interface):
+        body += attribute(7, given.packed)  # RTA_PREFSRC
+    else:
+        body += u32(6, CONNECTED_IPV6)  # RTA_PRIORITY
+    return message(NEWROUTE, CREATE | REPLACE, body + _route_options(options), sequence)
+
+
+def _route_options(options: RouteOptions) -> bytes:
+    """RTA_PRIORITY and RTA_METRICS, which holds RTAX_MTU, _ADVMSS, _INITCWND, _INITRWND."""
+    found = u32(6, options.metric) if options.metric is not None else b""
+    numbers = (
+        (2, options.mtu), (8, options.advmss), (11, options.initcwnd), (14, options.initrwnd),
+    )  # fmt: skip
+    metrics = b"".join(u32(kind, value) for kind, value in numbers if value is not None)
+    if options.congestion is not None:
+        metrics += attribute(16, options.congestion.encode() + b"\0")  # RTAX_CC_ALGO
+    return found + attribute(8, metrics) if metrics else found
 
 
 def qdisc(

@@ -17,7 +17,17 @@ from netlab.engine.state import Claim
 from netlab.errors import CapabilityError, EngineError, OperationError
 from netlab.machine.local import Agent, Local, Machine
 from netlab.model.topology import Topology
-from netlab.plan.operations import AddNode, AddQdisc, AddVeth, Operation, Plan, SetSysctl
+from netlab.plan.backend import Backend
+from netlab.plan.operations import (
+    AddNode,
+    AddQdisc,
+    AddVeth,
+    AddWire,
+    CheckCongestion,
+    Operation,
+    Plan,
+    SetSysctl,
+)
 
 Json = dict[str, Any]
 AGENT = Path(__file__).resolve().parent.parent / "agents" / "supervisor.py"
@@ -113,7 +123,7 @@ def start(
     return Supervisor(Channel(started.stream), started, claim, userns)
 
 
-def plan_for(started: Supervisor, topology: Topology) -> Plan:
+def plan_for(started: Supervisor, topology: Topology, impair: Backend | None = None) -> Plan:
     """Make the plan of a topology for the machine that a supervisor runs on.
 
     The machine is asked only what the topology needs; most need nothing special.
@@ -124,7 +134,7 @@ def plan_for(started: Supervisor, topology: Topology) -> Plan:
         return build(topology)
     from netlab.engine.probe import quick
 
-    return build(topology, quick(started.channel))
+    return build(topology, quick(started.channel), impair)
 
 
 def describe(plan: Plan, indexes: Indexes) -> Json:
@@ -156,7 +166,8 @@ def describe(plan: Plan, indexes: Indexes) -> Json:
     if any(link.forward or link.backward for link in topology.links):
         from netlab.engine.live import remember
 
-        told["impairments"] = remember(topology)
+        wired = {op.link for op in plan.operations if isinstance(op, AddWire)}
+        told["impairments"] = remember(topology, wired)
     return told
 
 
@@ -191,7 +202,9 @@ def _exception(error: Json, plan: Plan | None) -> EngineError | CapabilityError:
     return EngineError(f"the supervisor refused: {error.get('what') or error}")
 
 
-def operation_error(source: str, operations: Sequence[Operation], error: Json) -> OperationError:
+def operation_error(
+    source: str, operations: Sequence[Operation], error: Json
+) -> OperationError | CapabilityError:
     """Say which operation the kernel refused, why, and which line of the file asked for it."""
     operation = operations[int(error["operation"])]
     mark = operation.mark
@@ -208,6 +221,10 @@ def operation_error(source: str, operations: Sequence[Operation], error: Json) -
         hint = f"this kernel has no {operation.qdisc.kind}; `netlab doctor` says what it has"
     elif number in (errno.EPERM, errno.EACCES) and isinstance(operation, SetSysctl):
         hint = "the kernel lets only the machine's administrator change it"
+    elif "congestion" in reason:
+        available = _setting("/proc/sys/net/ipv4/tcp_available_congestion_control")
+        hint = f"this kernel has {available}; load a module such as tcp_vegas for another"
+        return CapabilityError(f"{place}{what}: {reason}", hint=hint)
     return OperationError(f"{place}{what}: {reason}", hint=hint)
 
 
@@ -219,6 +236,11 @@ def explain(operation: Operation) -> str:
     if isinstance(operation, AddVeth):
         return (
             f"add veth {operation.a.node}:{operation.a.name} {operation.b.node}:{operation.b.name}"
+        )
+    if isinstance(operation, CheckCongestion):
+        return (
+            f"congestion control {operation.congestion} towards {operation.address} "
+            f"in node {operation.node!r}"
         )
     wanted = ("dev", "name", "address", "to")
     values = [str(getattr(operation, name)) for name in wanted if hasattr(operation, name)]

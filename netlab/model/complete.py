@@ -646,6 +646,7 @@ class _Completion:
             for port in segment.ports
             if port.node == node.name
         ]
+        written: dict[tuple[Network, int | None], Mark] = {}
         for spec in node.routes:
             found: list[tuple[str, Address]] = []
             for port, segment in mine:
@@ -664,7 +665,14 @@ class _Completion:
                     found.append((port.name, spec.via))
             if found:
                 dev, via = found[0]
-                routes.append(Route(spec.to, via, dev, spec.mark))
+                routes.append(Route(spec.to, via, dev, spec.mark, spec.options))
+                first = written.setdefault((spec.to, spec.options.metric), spec.mark)
+                if first is not spec.mark:
+                    self.problems.add(
+                        spec.mark,
+                        f"route to {spec.to} is written twice, first on line {first.line}; "
+                        "two routes to one destination need different metrics",
+                    )
             else:
                 what = f"route to {spec.to}: {quoted(str(spec.via))} is not a neighbour"
                 self.problems.add(
@@ -685,6 +693,7 @@ class _Completion:
                 mark=node.mark,
                 loopbacks=node.loopbacks,
                 sysctl_marks=node.sysctl_marks,
+                congestion=node.congestion,
             )
             for node in self.nodes.values()
         ]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import yaml
 
 from netlab.model import words
 from netlab.model.impairment import PERFECT, Episode, Impairment
-from netlab.model.topology import Interface, Link, Node, Process, Reach, Topology
+from netlab.model.topology import Interface, Link, Node, Process, Reach, Route, Topology
 from netlab.units import format_rate, format_ratio, format_time
 
 
@@ -52,11 +52,16 @@ def _node(node: Node) -> dict[str, Any]:
         data["sysctls"] = dict(node.sysctls)
     if node.loopbacks:
         data["loopback"] = [str(address) for address in node.loopbacks]
+    if node.congestion:
+        data["congestion"] = node.congestion
     if node.routes:
-        data["routes"] = [
-            {"to": str(route.to), "via": str(route.via), "dev": route.dev} for route in node.routes
-        ]
+        data["routes"] = [_route(route) for route in node.routes]
     return data
+
+
+def _route(route: Route) -> dict[str, Any]:
+    options = {key: value for key, value in asdict(route.options).items() if value is not None}
+    return {"to": str(route.to), "via": str(route.via), "dev": route.dev, **options}
 
 
 def _links(topology: Topology) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from ipaddress import (
 from typing import Any
 
 from netlab.model.addressing import POOLS, Pools
-from netlab.model.topology import NOWHERE, Mark, Process, Reach, Role
+from netlab.model.topology import NOWHERE, PLAIN, Mark, Process, Reach, Role, RouteOptions
 
 DEFAULT_MTU = 1500
 
@@ -35,6 +35,7 @@ class RouteSpec:
     via: IPv4Address | IPv6Address | str
     dev: str | None = None
     mark: Mark = NOWHERE
+    options: RouteOptions = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class NodeSpec:
     routes: tuple[RouteSpec, ...] = ()
     computed: bool = True
     mark: Mark = NOWHERE
+    congestion: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,28 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteOptions:
+    """What a route says besides where it leads; None leaves it to the kernel.
+
+    `metric` decides between routes to one destination, the lowest wins. The others are given to
+    every TCP connection over the route: `mtu` and `advmss` in bytes, windows in segments.
+    """
+
+    metric: int | None = None
+    mtu: int | None = None
+    advmss: int | None = None
+    initcwnd: int | None = None
+    initrwnd: int | None = None
+    congestion: str | None = None
+
+    def __bool__(self) -> bool:
+        return self != PLAIN
+
+
+PLAIN = RouteOptions()
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A static route of a node: `to` through the neighbour `via` on interface `dev`."""
 
@@ -97,11 +119,15 @@ class Route:
     via: IPv4Address | IPv6Address
     dev: str
     mark: Mark = field(default=NOWHERE, compare=False)
+    options: RouteOptions = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node; `sysctls` are (dotted key, value) pairs in the order written."""
+    """A node; `sysctls` are (dotted key, value) pairs in the order written.
+
+    `congestion` is the congestion control of TCP over all its routes, None the kernel's choice.
+    """
 
     name: str
     role: Role
@@ -113,6 +139,7 @@ class Node:
     sysctl_marks: Mapping[str, Mark] = field(
         default_factory=dict[str, Mark], compare=False, repr=False
     )
+    congestion: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

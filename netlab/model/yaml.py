@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import lru_cache
 from ipaddress import (
     IPv4Address,
@@ -52,7 +53,7 @@ from netlab.model.impairment import (
     Trace,
 )
 from netlab.model.names import MAX_INTERFACE, MAX_LINK, MAX_NAME, bad_name, bad_sysctl
-from netlab.model.problems import Problems, loops, quoted
+from netlab.model.problems import Problems, loops, near, quoted
 from netlab.model.reader import MAX_BYTES, Places, read
 from netlab.model.spec import (
     DEFAULT_MTU,
@@ -63,10 +64,14 @@ from netlab.model.spec import (
     RouteSpec,
     Spec,
 )
-from netlab.model.topology import Mark, Process, Reach, Ready, Role, Topology
+from netlab.model.topology import Mark, Process, Reach, Ready, Role, RouteOptions, Topology
 from netlab.model.words import describe
 
 VERSION = 1  # of the file format
+CONGESTION = (  # what the kernel's tcp_*.c register, the usual ones first
+    "reno", "cubic", "bbr", "dctcp", "vegas", "westwood", "bic", "cdg", "highspeed", "htcp",
+    "hybla", "illinois", "lp", "nv", "scalable", "veno", "yeah",
+)  # fmt: skip
 
 # -- values ------------------------------------------------------------------------------------
 
@@ -407,12 +412,41 @@ class LinkSettings(LinkDefaults):
     )
 
 
+def _congestion(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{describe(value)} is no congestion control; write for example 'reno'")
+    if value not in CONGESTION:
+        hint = near(value, CONGESTION) or f"; known are {', '.join(CONGESTION)}"
+        raise ValueError(f"{quoted(value)} is no congestion control{hint}")
+    return value
+
+
+Congestion = Annotated[str, PlainValidator(_congestion), WithJsonSchema({"enum": list(CONGESTION)})]
+Metric = Annotated[int, Field(ge=1, le=0xFFFFFFFF)]
+
+
 class RouteSettings(_Model):
     """A static route, beside or instead of the computed one."""
 
     to: Destination = Field(description="A network, or 'default', 'default6'.")
     via: str = Field(description="The next hop: an address or the name of a neighbour.")
     dev: str | None = Field(None, description="The interface, where the next hop leaves a choice.")
+    metric: Metric | None = Field(
+        None, description="Of several routes to one destination the lowest metric wins."
+    )
+    mtu: Mtu | None = Field(None, description="Path MTU in bytes, at most that of the interface.")
+    advmss: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="Largest MSS in bytes that TCP announces over it."
+    )
+    initcwnd: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="Initial congestion window of TCP over it, in segments."
+    )
+    initrwnd: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="Initial receive window of TCP over it, in segments."
+    )
+    congestion: Congestion | None = Field(
+        None, description="Congestion control of TCP over it; that of the node if absent."
+    )
 
 
 class NodeDefaults(_Model):
@@ -428,6 +462,9 @@ class NodeDefaults(_Model):
         None, description="'static' (the default): computed routes; 'none': only written ones."
     )
     routes: list[RouteSettings] | None = Field(None, description="Routes written by hand.")
+    congestion: Congestion | None = Field(
+        None, description="Congestion control of TCP; the kernel's choice if absent."
+    )
 
 
 class NodeSettings(NodeDefaults):
@@ -1392,6 +1429,9 @@ def _end(text: str, mark: Mark) -> EndSpec:
     return EndSpec(node, interface if colon else None, mark=mark)
 
 
+_ROUTE_WORDS = tuple(field.name for field in fields(RouteOptions))
+
+
 class _Layer:
     """Settings of nodes from one place: the file, the defaults, a group, the node."""
 
@@ -1404,6 +1444,7 @@ class _Layer:
     ) -> None:
         self.role = model.role if model else None
         self.routing = model.routing if model else None
+        self.congestion = model.congestion if model else None
         self.sysctls = sysctls
         self.routes: list[RouteSpec] = []
         routes = (model.routes if model else None) or []
@@ -1413,7 +1454,8 @@ class _Layer:
             except ValueError:
                 via = route.via
             mark = places.of(data, ("routes", number))
-            self.routes.append(RouteSpec(route.to, via, route.dev, mark))
+            words = {key: getattr(route, key) for key in _ROUTE_WORDS}
+            self.routes.append(RouteSpec(route.to, via, route.dev, mark, RouteOptions(**words)))
 
     @staticmethod
     def of(role: Role | None) -> _Layer:
@@ -1427,6 +1469,7 @@ class _Merged:
     def __init__(self) -> None:
         self.role = Role.HOST
         self.routing = "static"
+        self.congestion: str | None = None
         self.sysctls: dict[str, str] = {}
         self.marks: dict[str, Mark] = {}
         self.routes: list[RouteSpec] = []
@@ -1446,6 +1489,7 @@ class _Merged:
             tuple(self.routes),
             self.routing == "static",
             mark,
+            self.congestion,
         )
 
 
@@ -1454,6 +1498,7 @@ def _merge(layers: Sequence[_Layer]) -> _Merged:
     for layer in layers:
         merged.role = layer.role or merged.role
         merged.routing = layer.routing or merged.routing
+        merged.congestion = layer.congestion or merged.congestion
         for key, value, mark in layer.sysctls:
             merged.sysctls[key] = value
             merged.marks[key] = mark

@@ -1,22 +1,26 @@
 """Topology → Plan: what has to be done, in an order that works.
 
 The order is: nodes, the sysctls that interfaces inherit, links, the sysctls of single interfaces,
-bridges, offloads, addresses, up, routes, queue disciplines.
+bridges, offloads, addresses, up, routes, queue disciplines, wires.
 
 A link that is impaired gets a hidden *middle node*: both ends are joined to it, a bridge passes
-packets on, and queue disciplines sit on the two ports where packets leave it. Impairing the
-sender's own interface would be wrong: TCP is told of a drop in its own queue and does not
-retransmit, so a loss there is not a loss on the wire.
+packets on, and queue disciplines sit on the two ports where packets leave it. With the wire as back
+end (`netlab.plan.backend`) a program passes packets on, in place of bridge and disciplines.
+Impairing the sender's own interface would be wrong: TCP is told of a drop in its own queue and does
+not retransmit, so a loss there is not a loss on the wire.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from netlab.errors import CapabilityError
 from netlab.model.addressing import make_mac
 from netlab.model.capabilities import Capabilities
-from netlab.model.topology import Interface, Link, Mark, Node, Role, Topology
+from netlab.model.topology import Interface, Link, Mark, Node, Role, Route, RouteOptions, Topology
+from netlab.plan.backend import Backend, choose
 from netlab.plan.operations import (
     AddAddress,
     AddBridge,
@@ -24,17 +28,20 @@ from netlab.plan.operations import (
     AddQdisc,
     AddRoute,
     AddVeth,
+    AddWire,
+    CheckCongestion,
     OffloadsOff,
     Operation,
     Plan,
     SetSysctl,
     SetUp,
+    TuneNeighbours,
     VethEnd,
 )
-from netlab.plan.qdiscs import chain, refusal
+from netlab.plan.qdiscs import chain
+from netlab.plan.wire import configuration
 
 BRIDGE = "br0"
-ALWAYS = frozenset({"pfifo", "bfifo"})  # no kernel is without these
 MIDDLE = (("p0", "p1"), ".wire")  # ports of a middle node; what follows the link's name in its own
 
 # Sysctls of every node that has addresses: quiet interfaces with addresses that work at once.
@@ -56,36 +63,22 @@ _FORWARD = (
 )
 
 
-def build(topology: Topology, capabilities: Capabilities | None = None) -> Plan:
+def build(
+    topology: Topology,
+    capabilities: Capabilities | None = None,
+    impair: Backend | None = None,
+) -> Plan:
     """Return the plan that makes a topology; CapabilityError where the machine cannot.
 
-    Without `capabilities` the machine is taken to be able to do everything.
+    Without `capabilities` the machine is taken to be able to do everything. `impair` is the one
+    back end that may be used.
     """
-    if capabilities is not None:
-        _check(topology, capabilities)
-    return Plan(topology, tuple(_operations(topology)))
-
-
-def _check(topology: Topology, capabilities: Capabilities) -> None:
-    lacking: dict[str, list[str]] = {}
-    for link in topology.links:
-        for impairment in (link.forward, link.backward):
-            reason = refusal(impairment, capabilities.kernel)
-            if reason is not None:
-                raise CapabilityError(f"link '{link.name}': {reason}", hint="the wire back end can")
-            for qdisc in chain(impairment, link.a.mtu):
-                if qdisc.kind not in capabilities.qdiscs and qdisc.kind not in ALWAYS:
-                    lacking.setdefault(qdisc.kind, []).append(f"'{link.name}'")
-    for kind, links in lacking.items():
-        names = list(dict.fromkeys(links))
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        what = "delay, loss or rate" if kind == "netem" else "queue"
-        raise CapabilityError(
-            f"this kernel has no {kind}, which the {what} of link "
-            f"{', '.join(names[:3])}{more} needs",
-            hint="install the kernel's extra modules (linux-modules-extra) or use a machine "
-            f"that has sch_{kind}",
-        )
+    backends = {
+        link.name: choose(link, capabilities, impair)
+        for link in topology.links
+        if link.forward or link.backward
+    }
+    return Plan(topology, tuple(_operations(topology, backends)))
 
 
 def middle_node(link: Link) -> str:
@@ -93,8 +86,10 @@ def middle_node(link: Link) -> str:
     return f"{link.name}{MIDDLE[1]}"
 
 
-def _operations(topology: Topology) -> Iterator[Operation]:
-    impaired = [link for link in topology.links if link.forward or link.backward]
+def _operations(topology: Topology, backends: Mapping[str, Backend]) -> Iterator[Operation]:
+    impaired = [link for link in topology.links if link.name in backends]
+    wired = [link for link in impaired if backends[link.name] is Backend.WIRE]
+    bridged = [link for link in impaired if backends[link.name] is Backend.NETEM]
     for node in topology.nodes:
         yield AddNode(node.name, node.mark)
     for link in impaired:
@@ -125,7 +120,7 @@ def _operations(topology: Topology) -> Iterator[Operation]:
         if node.role is Role.SWITCH:
             ports = tuple(end.name for end in topology.interfaces(node.name))
             yield AddBridge(node.name, BRIDGE, ports, node.mark)
-    for link in impaired:
+    for link in bridged:
         yield AddBridge(middle_node(link), BRIDGE, MIDDLE[0], link.mark)
 
     for link in topology.links:
@@ -150,22 +145,93 @@ def _operations(topology: Topology) -> Iterator[Operation]:
         if node.role is Role.SWITCH:
             yield SetUp(node.name, BRIDGE, node.mark)
     for link in impaired:
-        for dev in (*MIDDLE[0], BRIDGE):
+        for dev in (*MIDDLE[0], BRIDGE) if link in bridged else MIDDLE[0]:
             yield SetUp(middle_node(link), dev, link.mark)
 
     for node in topology.nodes:
         down = {end.name for end in topology.interfaces(node.name) if not end.up}
         for route in node.routes:
             if route.dev not in down:  # the kernel refuses a route through what is down
-                yield AddRoute(node.name, route.to, route.via, route.dev, route.mark or node.mark)
+                options = _options(node, route)
+                mark = route.mark or node.mark
+                yield AddRoute(node.name, route.to, route.via, route.dev, mark, options)
+    for node in topology.nodes:
+        yield from _congestion(node, topology)
 
-    for link in impaired:
+    for link in bridged:
         # What goes to `b` leaves the middle node by its second port, what goes to `a` by its first.
         mtu = max(link.a.mtu, link.b.mtu)
         for impairment, port in zip((link.backward, link.forward), MIDDLE[0], strict=True):
             if impairment:
                 for qdisc in chain(impairment, mtu):
                     yield AddQdisc(middle_node(link), port, qdisc, link.mark)
+    for link in wired:
+        config = json.dumps(configuration(link, MIDDLE[0]))
+        yield AddWire(middle_node(link), link.name, config, link.mark)
+
+
+def _options(node: Node, route: Route) -> RouteOptions:
+    """Return the options of a route, with the congestion control of the node if it has none."""
+    if node.congestion is None or route.options.congestion is not None:
+        return route.options
+    return replace(route.options, congestion=node.congestion)
+
+
+def _congestion(node: Node, topology: Topology) -> Iterator[Operation]:
+    """Give a node's congestion control to its links as well, and look at the result everywhere.
+
+    The namespace's own setting would be one write, but the kernel takes only what the machine's
+    administrator allows for everybody (tcp_allowed_congestion_control). A route may name any.
+    """
+    ends = [end for end in topology.interfaces(node.name) if end.up]
+    if node.congestion is not None:
+        options = RouteOptions(congestion=node.congestion)
+        for end in ends:
+            seen: set[object] = set()
+            for address in end.addresses:
+                if address.network in seen or address.network.num_addresses == 1:
+                    continue
+                seen.add(address.network)
+                yield TuneNeighbours(node.name, end.name, address, options, node.mark)
+    near = [address for end in ends for address in end.addresses]
+    if node.congestion is not None:
+        for address in near:
+            if address.network.num_addresses > 1:
+                last = max(int(address.network[-1]), int(address.network[0]) + 2)
+                neighbour = address.ip + (1 if int(address.ip) + 1 < last else -1)
+                yield CheckCongestion(node.name, neighbour, node.congestion, node.mark)
+    up = {end.name for end in ends}
+    for route in node.routes:
+        wanted = _options(node, route).congestion
+        if wanted is None or route.dev not in up or _beaten(route, node):
+            continue
+        closer = [a.network for a in near if a.network.prefixlen >= route.to.prefixlen]
+        closer += [r.to for r in node.routes if r.to.prefixlen > route.to.prefixlen]
+        address = _beyond(route.to, closer)
+        if address is not None:
+            yield CheckCongestion(node.name, address, wanted, route.mark or node.mark)
+
+
+def _beaten(route: Route, node: Node) -> bool:
+    """Say whether another route to the same destination has a lower metric."""
+    usual = 0 if route.to.version == 4 else 1024  # IP6_RT_PRIO_USER
+    metrics = [r.options.metric or usual for r in node.routes if r.to == route.to]
+    return (route.options.metric or usual) > min(metrics)
+
+
+def _beyond(
+    network: IPv4Network | IPv6Network, others: Iterable[IPv4Network | IPv6Network]
+) -> IPv4Address | IPv6Address | None:
+    """Return an address that is in a network and in none of the others, if one is soon found."""
+    parts = 16
+    step = max(network.num_addresses // parts, 1)
+    inside = [other for other in others if other.version == network.version]
+    for number in range(min(parts, network.num_addresses)):
+        address = network[step * number + (step > 2)]
+        usable = not (address.is_multicast or address.is_loopback or address.is_unspecified)
+        if usable and not any(address in other for other in inside):
+            return address
+    return None
 
 
 def _veth_end(end: Interface) -> VethEnd:

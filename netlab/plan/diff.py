@@ -22,10 +22,12 @@ Unsatisfactory: an MTU could be changed in place.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 
 from netlab.model.capabilities import Capabilities
-from netlab.model.topology import Topology
+from netlab.model.topology import PLAIN, Topology
+from netlab.plan.backend import Backend
 from netlab.plan.build import build
 from netlab.plan.operations import (
     AddAddress,
@@ -35,7 +37,9 @@ from netlab.plan.operations import (
     AddQdisc,
     AddRoute,
     AddVeth,
+    AddWire,
     ChangeQdisc,
+    CheckCongestion,
     OffloadsOff,
     Operation,
     Plan,
@@ -49,18 +53,24 @@ from netlab.plan.operations import (
     SetDown,
     SetSysctl,
     SetUp,
+    TuneNeighbours,
 )
 
 _Device = tuple[str, str]  # node, interface
-_Target = tuple[str, IPv4Network | IPv6Network]  # node, destination
+_Target = tuple[str, IPv4Network | IPv6Network, int | None]  # node, destination, metric
 
 
-def diff(old: Topology, new: Topology, capabilities: Capabilities | None = None) -> Plan:
+def diff(
+    old: Topology,
+    new: Topology,
+    capabilities: Capabilities | None = None,
+    impair: Backend | None = None,
+) -> Plan:
     """Return the smallest plan that makes a running lab of `old` one of `new`.
 
     An empty plan if they build the same network; CapabilityError as from `build`.
     """
-    before, after = build(old).operations, build(new, capabilities).operations
+    before, after = (build(one, capabilities, impair).operations for one in (old, new))
     return Plan(new, tuple(_Difference(before, after, _changed_roles(old, new)).operations()))
 
 
@@ -84,7 +94,9 @@ class _Facts:
         self.addresses: dict[_Device, list[AddAddress]] = {}
         self.up: set[_Device] = set()
         self.routes: dict[_Target, AddRoute] = {}
+        self.tuned: set[TuneNeighbours | CheckCongestion] = set()
         self.qdiscs: dict[_Device, list[AddQdisc]] = {}
+        self.wires: dict[str, AddWire] = {}
         for op in operations:
             match op:
                 case AddNode(node):
@@ -102,9 +114,13 @@ class _Facts:
                 case SetUp(node, dev):
                     self.up.add((node, dev))
                 case AddRoute(node, to):
-                    self.routes[node, to] = op
+                    self.routes[node, to, op.options.metric] = op
+                case TuneNeighbours() | CheckCongestion():
+                    self.tuned.add(op)
                 case AddQdisc(node, dev):
                     self.qdiscs.setdefault((node, dev), []).append(op)
+                case AddWire(node):
+                    self.wires[node] = op
                 case _:
                     raise TypeError(f"{op!r} is not in a plan that builds")
 
@@ -209,7 +225,21 @@ class _Difference:
             case AddRoute(node):
                 needed = node in self.fresh_nodes
                 if not needed and self._moved(op):
-                    yield ReplaceRoute(node, op.to, op.via, op.dev, op.mark)
+                    yield ReplaceRoute(node, op.to, op.via, op.dev, op.mark, op.options)
+            case TuneNeighbours(node, dev):
+                device = (node, dev)
+                needed = (
+                    op not in self.old.tuned
+                    or device not in self.old.up
+                    or self._is_fresh(node, dev)
+                    or (device, op.address.version) in self.shaken
+                )
+            case CheckCongestion(node):
+                touched = {owner for owner, _ in self.fresh} | self.fresh_nodes
+                touched |= {owner for (owner, _), _ in self.shaken}
+                needed = op not in self.old.tuned or node in touched
+            case AddWire(node):
+                needed = self.old.wires.get(node) != op or node in self.fresh_nodes
             case AddQdisc(node, dev):
                 needed = self._is_fresh(node, dev) or (node, dev) not in self.old.qdiscs
                 if not needed:
@@ -223,7 +253,7 @@ class _Difference:
         """Say whether a route is new, leads elsewhere, or may have gone with its interface."""
         device = (op.node, op.dev)
         return (
-            self.old.routes.get((op.node, op.to)) != op
+            self.old.routes.get((op.node, op.to, op.options.metric)) != op
             or device in self.fresh
             or (device, op.to.version) in self.shaken
             or device not in self.old.up
@@ -244,7 +274,9 @@ class _Difference:
     def _remove(self) -> Iterator[Operation]:
         for target, op in self.old.routes.items():
             if target not in self.new.routes and self._stays((op.node, op.dev)):
-                yield RemoveRoute(op.node, op.to, op.via, op.dev)
+                metric = op.options.metric
+                yield RemoveRoute(op.node, op.to, op.via, op.dev, metric=metric)
+        yield from self._untune()
         for device in sorted(self.old.qdiscs.keys() - self.new.qdiscs.keys()):
             if self._stays(device):
                 yield RemoveQdiscs(*device)
@@ -254,6 +286,19 @@ class _Difference:
                 for op in self.new.addresses.get(device, ()):
                     if op.address.version == 6:
                         yield op
+
+    def _untune(self) -> Iterator[Operation]:
+        """Take the congestion control from the links of nodes that no longer have one."""
+        kept = {
+            (op.node, op.dev, op.address) for op in self.new.tuned if isinstance(op, TuneNeighbours)
+        }
+        for op in self.old.tuned:
+            if isinstance(op, CheckCongestion) or (op.node, op.dev, op.address) in kept:
+                continue
+            device = (op.node, op.dev)
+            there = (a.address for a in self.new.addresses.get(device, ()))
+            if self._stays(device) and device in self.new.up and op.address in there:
+                yield replace(op, options=PLAIN)
 
     def _stays(self, device: _Device) -> bool:
         """Say whether an interface of the old network is still there, not made anew."""

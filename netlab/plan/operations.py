@@ -8,7 +8,7 @@ commands (`commands`, how it is explained). Node names stand where the commands 
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -18,10 +18,11 @@ from ipaddress import (
     IPv6Network,
 )
 
-from netlab.model.topology import NOWHERE, Mark, Topology
+from netlab.model.topology import NOWHERE, PLAIN, Mark, RouteOptions, Topology
 from netlab.plan.qdiscs import Qdisc
 
 Argv = tuple[str, ...]
+CONNECTED_IPV6 = 256  # metric of the route that comes with an IPv6 address (IP6_RT_PRIO_ADDRCONF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +158,50 @@ class AddRoute:
     via: IPv4Address | IPv6Address
     dev: str
     mark: Mark = field(default=NOWHERE, compare=False)
+    options: RouteOptions = PLAIN
 
     @property
     def commands(self) -> tuple[Argv, ...]:
         """Return the commands that do the same."""
-        return _route("add", self.node, self.to, self.via, self.dev)
+        return _route("add", self.node, self.to, self.via, self.dev, self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class TuneNeighbours:
+    """Give the route to the neighbours on a link, which came with an address, some options."""
+
+    node: str
+    dev: str
+    address: IPv4Interface | IPv6Interface
+    options: RouteOptions
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        to = ("route", "replace", str(self.address.network), "dev", self.dev, "proto", "kernel")
+        words = _words(self.options)
+        if self.address.version == 6:
+            return (("ip", "-6", "-n", self.node, *to, "metric", str(CONNECTED_IPV6), *words),)
+        here = ("scope", "link", "src", str(self.address.ip))
+        return (("ip", "-n", self.node, *to, *here, *words),)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckCongestion:
+    """See which congestion control a new connection to some address would have; nothing is sent."""
+
+    node: str
+    address: IPv4Address | IPv6Address
+    congestion: str
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return a command that shows it."""
+        family = ("-6",) if self.address.version == 6 else ()
+        look = ("ip", *family, "-n", self.node, "route", "get", "fibmatch", str(self.address))
+        return (look,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +248,21 @@ class RemoveQdiscs:
     def commands(self) -> tuple[Argv, ...]:
         """Return the commands that do the same."""
         return (("tc", "-n", self.node, "qdisc", "del", "dev", self.dev, "root"),)
+
+
+@dataclass(frozen=True, slots=True)
+class AddWire:
+    """Let the userspace wire of a link run in its middle node; `config` is JSON (`plan.wire`)."""
+
+    node: str
+    link: str
+    config: str
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the command that runs the same wire, until it is ended."""
+        return (_in(self.node, "python3", "-m", "netlab.engine.wire_main", self.config),)
 
 
 # -- changes of a running lab (`netlab.plan.diff`) ---------------------------------------------
@@ -309,11 +364,12 @@ class ReplaceRoute:
     via: IPv4Address | IPv6Address
     dev: str
     mark: Mark = field(default=NOWHERE, compare=False)
+    options: RouteOptions = PLAIN
 
     @property
     def commands(self) -> tuple[Argv, ...]:
         """Return the commands that do the same."""
-        return _route("replace", self.node, self.to, self.via, self.dev)
+        return _route("replace", self.node, self.to, self.via, self.dev, self.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,11 +381,13 @@ class RemoveRoute:
     via: IPv4Address | IPv6Address
     dev: str
     mark: Mark = field(default=NOWHERE, compare=False)
+    metric: int | None = None
 
     @property
     def commands(self) -> tuple[Argv, ...]:
         """Return the commands that do the same."""
-        return _route("del", self.node, self.to, self.via, self.dev)
+        options = RouteOptions(metric=self.metric)
+        return _route("del", self.node, self.to, self.via, self.dev, options)
 
 
 def _route(
@@ -338,10 +396,19 @@ def _route(
     network: IPv4Network | IPv6Network,
     via: IPv4Address | IPv6Address,
     dev: str,
+    options: RouteOptions,
 ) -> tuple[Argv, ...]:
     to = "default" if network.prefixlen == 0 else str(network)
     family = ("-6",) if network.version == 6 else ()
-    return (("ip", *family, "-n", node, "route", verb, to, "via", str(via), "dev", dev),)
+    words = ("route", verb, to, "via", str(via), "dev", dev, *_words(options))
+    return (("ip", *family, "-n", node, *words),)
+
+
+def _words(options: RouteOptions) -> Argv:
+    """Return the words of `ip route` for the options of a route."""
+    names = {"congestion": "congctl"}
+    given = ((key.name, getattr(options, key.name)) for key in fields(options))
+    return tuple(w for k, v in given if v is not None for w in (names.get(k, k), str(v)))
 
 
 def _in(node: str, *argv: str) -> Argv:
@@ -357,9 +424,12 @@ Operation = (
     | OffloadsOff
     | AddAddress
     | AddRoute
+    | TuneNeighbours
+    | CheckCongestion
     | AddQdisc
     | ChangeQdisc
     | RemoveQdiscs
+    | AddWire
     | RemoveNode
     | RemoveLink
     | ResetSysctl

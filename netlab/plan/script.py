@@ -18,13 +18,16 @@ from netlab.plan.operations import (
     AddQdisc,
     AddRoute,
     AddVeth,
+    AddWire,
     ChangeQdisc,
+    CheckCongestion,
     OffloadsOff,
     Operation,
     Plan,
     RemoveQdiscs,
     SetSysctl,
     SetUp,
+    TuneNeighbours,
 )
 
 _TITLES: dict[type[Operation], str] = {
@@ -36,8 +39,11 @@ _TITLES: dict[type[Operation], str] = {
     AddAddress: "Addresses",
     SetUp: "Interfaces up",
     AddRoute: "Routes",
+    TuneNeighbours: "Congestion control towards the neighbours",
+    CheckCongestion: "Congestion control as a new connection finds it",
     ChangeQdisc: "Impairments changed",
     RemoveQdiscs: "Impairments removed",
+    AddWire: "Impairments: a program in the middle of a link passes packets on (the wire)",
     AddQdisc: "Impairments: queue disciplines where packets leave the middle of a link",
 }
 
@@ -55,7 +61,8 @@ def script(plan: Plan) -> str:
     for kind, operations in groupby(plan.operations, key=type):
         lines += ["", f"# {_TITLES.get(kind, 'Changes of a running lab')}"]
         for operation in operations:
-            lines += [shlex.join(argv) for argv in operation.commands]
+            background = " &" if isinstance(operation, AddWire) else ""
+            lines += [shlex.join(argv) + background for argv in operation.commands]
     return "\n".join(lines) + "\n"
 
 
