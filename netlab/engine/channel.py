@@ -40,6 +40,8 @@ class Channel:
         self.on_step: Callable[[int], None] | None = None
         self.hello: Json = {}
         self._failure: Json | None = None
+        self._vital: dict[Any, Callable[[], None]] = {}
+        self._ended: list[Callable[[], None]] = []
 
     def fileno(self) -> int:
         """The descriptor, for select and poll."""
@@ -101,6 +103,16 @@ class Channel:
             if not self.pump(None if end is None else end - time.monotonic()):
                 return None
 
+    def when_it_ends(self, tag: Any, action: Callable[[], None] | None) -> None:
+        """Do something when a program ends, once, as soon as we hear of it; None: do not.
+
+        What the action raises comes out of whatever waits for the supervisor just then.
+        """
+        if action is None:
+            self._vital.pop(tag, None)
+        else:
+            self._vital[tag] = action
+
     def peek(self, tag: Any, kind: str) -> Json | None:
         """Return an event that has already come, and leave it where it is."""
         while self.pump(0):
@@ -122,6 +134,8 @@ class Channel:
             raise ChannelClosedError("the supervisor of the lab is gone")
         self._received += data
         self._sort()
+        if self._ended:
+            self._ended.pop(0)()
         return True
 
     def close(self) -> None:
@@ -159,6 +173,8 @@ class Channel:
                 self._failure = {"error": message["error"]}
             else:
                 self._events.setdefault(message["tag"], []).append(message)
+                if kind == "exit" and message["tag"] in self._vital:
+                    self._ended.append(self._vital.pop(message["tag"]))
 
 
 def connect(folder: str | os.PathLike[str]) -> Channel:

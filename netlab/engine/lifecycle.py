@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from netlab.engine.supervisor import Supervisor
     from netlab.model.topology import Topology
+    from netlab.plan.backend import Backend
     from netlab.plan.operations import Plan
 
 Json = dict[str, Any]
@@ -54,10 +55,12 @@ def up(
     rootless: bool | None = None,
     named: bool = False,
     plan: Plan | None = None,
+    impair: Backend | None = None,
     step: Callable[[int], None] | None = None,
 ) -> tuple[Lab, bool]:
     """Build a lab that stays; returns it, and whether it is new (False: it ran already).
 
+    `impair` is the one back end that may impair links (None: the best that can).
     UsageError when another network runs under the name. With `named` the nodes have names under
     /run/netns too.
     """
@@ -80,7 +83,7 @@ def up(
         stack.callback(started.end)
         processes.refuse_impossible(topology, rootless=started.rootless)
         if plan is None:
-            plan = supervisor.plan_for(started, topology)
+            plan = supervisor.plan_for(started, topology, impair)
         if named:
             from netlab.engine import named as names
 
@@ -89,7 +92,7 @@ def up(
         started.hosts(supervisor.hosts(plan))
         if named:
             _name(plan, started)
-        _start_processes(topology, started)
+        _start_processes(topology, plan, started)
         started.commit(digest=digest(topology))
         started.channel.close()
         started.agent.ended(5.0)
@@ -115,12 +118,12 @@ def _name(plan: Plan, started: Supervisor) -> None:
     named.make(started.claim.folder, held["pid"], fds, held["inodes"])
 
 
-def _start_processes(topology: Topology, started: Supervisor) -> None:
+def _start_processes(topology: Topology, plan: Plan, started: Supervisor) -> None:
     """Start the programs of a topology; they belong to the lab and log beside its state."""
-    scheduled = any(link.forward.schedule or link.backward.schedule for link in topology.links)
-    if not topology.processes and not scheduled:
+    impaired = any(link.forward or link.backward for link in topology.links)
+    if not topology.processes and not impaired:
         return
-    from netlab.engine import processes, timetable
+    from netlab.engine import processes, timetable, wires
     from netlab.engine.node import RunningNode
 
     logs = started.claim.path / "logs"
@@ -133,10 +136,15 @@ def _start_processes(topology: Topology, started: Supervisor) -> None:
     nodes = {
         node.name: RunningNode(node.name, started.channel, log_file) for node in topology.nodes
     }
+    folder, wired = started.claim.path, wires.wired(plan.operations)
+    own = wires.start(plan.operations, started.channel, folder, log_file, keep=True)
     for _ in processes.start(topology, nodes, keep=True):
         pass
-    for _ in timetable.start(topology, started.indexes, started.channel, log_file, keep=True):
+    for _ in timetable.start(
+        topology, started.indexes, started.channel, log_file, wired=wired, keep=True
+    ):
         pass
+    wires.start_schedules(own)
 
 
 def _claim(path: str, patience: float = 30.0) -> state.Claim | Lab:

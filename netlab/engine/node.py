@@ -173,6 +173,10 @@ class Running:
             return self.wait(grace + 10.0)
         return self.wait(0)
 
+    def when_it_ends(self, action: Callable[[], None] | None) -> None:
+        """Do something when it ends (see `Channel.when_it_ends`); None: nothing any more."""
+        self._channel.when_it_ends(self._tag, action)
+
     def signal(self, number: int) -> None:
         """Send a signal to its process group; one that has ended is left alone."""
         if self._poll() is None:

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 
-from netlab.engine import netlink, state, supervisor
+from netlab.engine import netlink, state, supervisor, wires
 from netlab.engine.channel import Channel
 from netlab.engine.node import RunningNode
 from netlab.errors import CommandError, NetlabError
@@ -45,6 +45,7 @@ def quick(channel: Channel) -> Capabilities:
         ss=which("ss"),
         root=os.geteuid() == 0,
         tun=_opens("/dev/net/tun"),
+        wire=wires.possible(),
         hz=_hz(),
     )
 

@@ -19,11 +19,12 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from netlab.engine import processes, state, supervisor, timetable
+from netlab.engine import processes, state, supervisor, timetable, wires
 from netlab.engine.channel import Channel, ChannelClosedError
 from netlab.engine.node import RunningNode
 from netlab.errors import EngineError, NotReadyError
 from netlab.model.topology import Topology
+from netlab.plan.backend import Backend
 from netlab.plan.operations import AddNode, Plan
 
 if TYPE_CHECKING:
@@ -175,12 +176,14 @@ def open_stage(
     *,
     rootless: bool | None = None,
     plan: Plan | None = None,
+    impair: Backend | None = None,
     step: Callable[[int], None] | None = None,
 ) -> Generator[Stage]:
     """Build a lab, and take it away at the end of the block however that comes.
 
     `rootless` None means: with a user namespace where this process is not root. `plan` is made
-    from the topology unless given. `step` is called after each operation (tests kill us there).
+    from the topology unless given, with no other back end than `impair` if that is given. `step` is
+    called after each operation (tests kill us there).
     """
     held = make_claim(topology.name, foreground=True)
     assert held is not None
@@ -191,7 +194,7 @@ def open_stage(
         stack.callback(started.end)
         processes.refuse_impossible(topology, rootless=started.rootless)
         if plan is None:
-            plan = supervisor.plan_for(started, topology)
+            plan = supervisor.plan_for(started, topology, impair)
         started.build(plan, step=step)
         started.hosts(supervisor.hosts(plan))
         started.commit()
@@ -199,12 +202,19 @@ def open_stage(
         stage = Stage(topology, recording, started.channel, names)
         recording.event("lab-up", at_ns=stage.now_ns(), pid=os.getpid())
         with stage.scope():
+            own = wires.start(plan.operations, started.channel, held.path, recording.file)
+            stage.enter(wires.guarded(own))
             for running in processes.start(topology, stage.nodes):
                 stage.enter(running)
             for running in timetable.start(
-                topology, started.indexes, started.channel, recording.file
+                topology,
+                started.indexes,
+                started.channel,
+                recording.file,
+                wired=wires.wired(plan.operations),
             ):
                 stage.enter(running)
+            wires.start_schedules(own)
             yield stage
         with contextlib.suppress(ChannelClosedError):
             recording.event("lab-down", at_ns=stage.now_ns())

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from netlab.engine import netlink
 from netlab.engine.channel import Channel
-from netlab.engine.live import episodes_of
 from netlab.engine.lower import Indexes, place
 from netlab.engine.node import Running, RunningNode
 from netlab.engine.programs import python_agent
@@ -21,6 +20,7 @@ from netlab.model.dump import shaping
 from netlab.model.impairment import Impairment
 from netlab.model.topology import Topology
 from netlab.plan.build import MIDDLE, middle_node
+from netlab.plan.episodes import episodes_of
 from netlab.plan.qdiscs import chain, transition
 
 Row = tuple[float, str, list[str]]
@@ -45,11 +45,12 @@ def start(
     channel: Channel,
     log_file: Callable[[str], Path],
     *,
+    wired: Collection[str] = (),
     keep: bool = False,
 ) -> Iterator[Running]:
-    """Start an agent for each link that has a schedule."""
+    """Start an agent for each link that has a schedule; links that are `wired` need none."""
     for link in topology.links:
-        if not (link.forward.schedule or link.backward.schedule):
+        if link.name in wired or not (link.forward.schedule or link.backward.schedule):
             continue
         middle, mtu = middle_node(link), max(link.a.mtu, link.b.mtu)
         back, forth = (indexes[middle, port] for port in MIDDLE[0])

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Capabilities:
     """What was found by trying; names are those of the kernel (`netem`, `cubic`) and of tools.
 
-    Paths are None where a tool is missing; `hz` is None where the kernel does not tell.
+    Paths are None where a tool is missing; `hz` is None where the kernel does not tell. `wire`: the
+    userspace wire can run, which takes packet sockets and netlab's native part.
     """
 
     kernel: str = ""
@@ -22,4 +23,5 @@ class Capabilities:
     root: bool = False
     userns: bool = False
     tun: bool = False
+    wire: bool = False
     hz: int | None = None

@@ -128,7 +128,7 @@ def test_a_perfect_link_has_no_middle_node() -> None:
 def test_without_netem_an_impaired_topology_is_refused_with_the_remedy() -> None:
     topology = loads("nodes: [a, b]\nlinks: [{name: slow, ends: a-b, delay: 1ms}]\n")
     build(topology, Capabilities(qdiscs=frozenset({"netem"})))
-    with pytest.raises(CapabilityError, match=r"no netem.*link 'slow'.*linux-modules-extra"):
+    with pytest.raises(CapabilityError, match=r"link 'slow': .*no netem.*linux-modules-extra"):
         build(topology, Capabilities(qdiscs=frozenset({"tbf"})))
     build(loads("nodes: [a, b]\nlinks: [a-b]\n"), Capabilities())
 
