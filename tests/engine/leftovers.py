@@ -1,7 +1,8 @@
 """What a lab consists of in the kernel, and whether any of it is left.
 
-Other labs may run on the machine at the same time, so nothing here compares whole listings: a lab
-is known by the inode numbers of its namespaces and by its state directory.
+Other labs may run on the machine at the same time, so nothing here compares whole listings: while a
+lab lives, the processes in its namespaces are taken down; afterwards those must be dead, and nothing
+of its state directory may be mounted.
 """
 
 # Pathlib would take most of the time of the kill matrix.
@@ -78,9 +79,9 @@ def remains(taken: Footprint, patience: float = 5.0) -> list[str]:
     """Wait until nothing of a lab is left alive; what still is after `patience` is returned."""
     end = time.monotonic() + patience
     while True:
+        # Only these could hold the namespaces. Their inode numbers say nothing any more: the kernel
+        # gives freed ones away at once, to labs of others that are built in the same moment.
         left = [f"process {pid}" for pid in taken.pids if not is_dead(pid)]
-        if not left:
-            left = [f"process {pid} in a namespace" for pid in living(taken.namespaces)]
         left += [f"mount {line}" for line in mounts(taken.directory)]
         if not left or time.monotonic() > end:
             return left

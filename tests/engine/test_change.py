@@ -86,9 +86,9 @@ def kernel_state(lab: Lab, notebook: Notebook) -> dict[str, object]:
 @pytest.mark.parametrize(("before", "after"), list(permutations(FILES, 2)))
 def test_a_changed_lab_is_as_one_built_so(before: str, after: str, notebook: Notebook) -> None:
     wanted = topology(after)
-    fresh, _ = lifecycle.up(wanted, name="fresh")
-    lab, _ = lifecycle.up(topology(before), name="changing")
     try:
+        fresh, _ = lifecycle.up(wanted, name="fresh")
+        lab, _ = lifecycle.up(topology(before), name="changing")
         change(lab, wanted, difference(lab, wanted))
         changed = state.find("changing")
         assert kernel_state(changed, notebook) == kernel_state(fresh, notebook)
