@@ -244,11 +244,13 @@ lab.fault(
     sysctl("server", "net.ipv4.tcp_rmem", "4096 131072 1073741824"),
     on="on",
     breaks=both_syns_must_carry_the_option,
+    also=(scaling_fills_the_path,),
     name="one side has larger buffers",
 )
 lab.fault(
     sysctl("server", "net.ipv4.tcp_rmem", "4096 87380 1073741824"),
     on="large-buffers",
     breaks=larger_buffers_shift_further,
+    also=(scaling_fills_the_path,),
     name="one side has much larger buffers",
 )
