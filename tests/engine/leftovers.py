@@ -1,8 +1,8 @@
 """What a lab consists of in the kernel, and whether any of it is left.
 
 Other labs may run on the machine at the same time, so nothing here compares whole listings: while a
-lab lives, the processes in its namespaces are taken down; afterwards those must be dead, and nothing
-of its state directory may be mounted.
+lab lives, the processes in its namespaces are taken down; afterwards those must be dead, and
+nothing of its state directory may be mounted.
 """
 
 # Pathlib would take most of the time of the kill matrix.
