@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from netlab.cli.topology import impair_option
 from netlab.errors import RecordingError, UsageError
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def show(name: str, folder: Path | None, as_json: bool) -> None:
     help="Folder for what is recorded.",
 )
 @click.option("--rootless/--no-rootless", default=None, help="Use a user namespace, or refuse to.")
+@impair_option
 @click.option("--require-privileged", is_flag=True, help="Exit with 4 if anything was skipped.")
 @labs_option
 @json_option
@@ -115,6 +117,7 @@ def run(
     faults: bool,
     results: Path,
     rootless: bool | None,
+    impair: str | None,
     require_privileged: bool,
     folder: Path | None,
     as_json: bool,
@@ -123,13 +126,15 @@ def run(
     from netlab.engine.probe import probe
     from netlab.labs import discovery, runner
     from netlab.labs.result import first_code, junit
+    from netlab.plan.backend import Backend
 
     if everything == bool(names):
         raise UsageError("name the labs to run, or say --all")
     chosen = [discovery.find(n, folder) for n in (discovery.names(folder) if everything else names)]
     for signal_number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signal_number, _interrupt)
-    settings = runner.Settings(results, probe(), rootless, say=_say)
+    wanted = Backend(impair) if impair else None
+    settings = runner.Settings(results, probe(), rootless, wanted, say=_say)
     done: list[LabResult] = []
     for item in chosen:
         result = runner.run(item, settings, variations=variations, faults=faults)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from netlab.cli.topology import load_topology, topology_options
+from netlab.cli.topology import impair_option, load_topology, topology_options
 from netlab.errors import UsageError
 
 Json = dict[str, Any]
@@ -24,6 +24,7 @@ def _print_json(value: object) -> None:
 @click.option("--name", metavar="NAME", help="Call the lab so, not as its file says.")
 @click.option("--rootless/--no-rootless", default=None, help="Use a user namespace (or refuse to).")
 @click.option("--named", is_flag=True, help="Give the nodes names for `ip netns` too (root).")
+@impair_option
 @click.option("--dry-run", is_flag=True, help="Print what would be done, as a script; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the lab as JSON.")
 def up(
@@ -33,22 +34,26 @@ def up(
     name: str | None,
     rootless: bool | None,
     named: bool,
+    impair: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Build the network of a topology FILE and leave it running."""
+    from netlab.plan.backend import Backend
+
+    wanted = Backend(impair) if impair else None
     topology = load_topology(file, topo, settings)
     if dry_run:
         from netlab.plan.build import build
         from netlab.plan.script import script
 
-        click.echo(script(build(topology)), nl=False)
+        click.echo(script(build(topology, impair=wanted)), nl=False)
         return
     from netlab.engine import lifecycle
 
     began = time.monotonic()
     _check_name(name)
-    lab, fresh = lifecycle.up(topology, name=name, rootless=rootless, named=named)
+    lab, fresh = lifecycle.up(topology, name=name, rootless=rootless, named=named, impair=wanted)
     told = lifecycle.summary(lab)
     if as_json:
         _print_json({**told, "fresh": fresh})

@@ -54,18 +54,35 @@ def load_topology(file: Path | None, topo: str | None, settings: tuple[str, ...]
     return topology
 
 
+impair_option = click.option(
+    "--impair",
+    type=click.Choice(["netem", "wire"]),
+    help="What impairs links: the kernel's netem or the userspace wire (default: whichever can).",
+)
+
+
 @click.command()
 @topology_options
+@impair_option
 @click.option("--json", "as_json", is_flag=True, help="Print the operations as JSON.")
-def plan(file: Path | None, topo: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+def plan(
+    file: Path | None,
+    topo: str | None,
+    settings: tuple[str, ...],
+    impair: str | None,
+    as_json: bool,
+) -> None:
     """Print what `up FILE` would do, as a commented shell script.
 
     The script is complete: run as root it builds the same network with ip, tc, ethtool and sysctl.
+    It is made without looking at this machine: netem impairs links where it can do what is asked.
     """
+    from netlab.plan.backend import Backend
     from netlab.plan.build import build
     from netlab.plan.script import as_data, script
 
-    result = build(load_topology(file, topo, settings))
+    wanted = Backend(impair) if impair else None
+    result = build(load_topology(file, topo, settings), impair=wanted)
     click.echo(json.dumps(as_data(result), indent=1) if as_json else script(result), nl=as_json)
 
 

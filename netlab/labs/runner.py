@@ -43,6 +43,7 @@ from netlab.model.capabilities import Capabilities
 from netlab.model.dump import dump_json
 from netlab.model.topology import Topology
 from netlab.model.yaml import load
+from netlab.plan.backend import Backend
 from netlab.plan.build import build
 from netlab.plan.operations import Plan
 from netlab.recording import Recording, RecordingWriter
@@ -76,11 +77,15 @@ SYSCTLS = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to run: where results go, on what kind of namespaces, what the machine can do."""
+    """How to run: where results go, on what kind of namespaces, what the machine can do.
+
+    `impair` is the one back end that may impair links (None: the best that can).
+    """
 
     root: Path
     capabilities: Capabilities | None = None
     rootless: bool | None = None
+    impair: Backend | None = None
     say: Say = lambda _: None
 
 
@@ -165,7 +170,7 @@ def _attempt(
 
     changed = variation.change(topology)
     try:
-        plan = build(changed, settings.capabilities)
+        plan = build(changed, settings.capabilities, settings.impair)
     except CapabilityError as error:
         settings.say(f"{label}: skipped, {error}")
         return _Outcome(result("skipped", str(error)))

@@ -39,10 +39,8 @@ def choose(
             return backend
         reasons[backend] = refused
     first = next(iter(reasons.values()))
-    if len(reasons) == 1:
-        raise first
-    message, other = f"link '{link.name}': {first.message}", reasons[Backend.WIRE].message
-    raise CapabilityError(f"{message}; and {other}", hint=first.hint)
+    text = "; and ".join(reason.message for reason in reasons.values())
+    raise CapabilityError(f"link '{link.name}': {text}", hint=first.hint)
 
 
 def _netem(link: Link, capabilities: Capabilities | None) -> CapabilityError | None:
