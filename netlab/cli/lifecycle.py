@@ -192,6 +192,14 @@ def status(as_json: bool) -> None:
         numbers = (str(lab["nodes"]), str(lab["links"]), str(lab["pid"]))
         rows.append((lab["name"], *numbers, kind, since, lab["topology"]))
     _table(rows)
+    for lab in found:
+        _tell_broken(lab)
+
+
+def _tell_broken(lab: Json) -> None:
+    for link in lab["broken"]:
+        text = f"warning: lab {lab['name']}: the wire of link '{link}' has ended; nothing passes it"
+        click.echo(text, err=True)
 
 
 def _table(rows: list[tuple[str, ...]]) -> None:
@@ -213,6 +221,7 @@ def inspect(lab: str | None, as_json: bool) -> None:
         _print_json(found)
         return
     click.echo(f"{found['name']}: {len(found['nodes'])} nodes, process {found['pid']}")
+    _tell_broken(found)
     rows: list[tuple[str, ...]] = [("NODE", "ROLE", "INTERFACE", "ADDRESSES", "PEER", "MAC", "MTU")]
     for name, node in found["nodes"].items():
         for interface in node["interfaces"] or [None]:

@@ -239,9 +239,21 @@ def summary(lab: Lab) -> Json:
         "links": ends // 2,
         "foreground": lab.state["foreground"],
         "rootless": lab.state["rootless"],
+        "broken": broken(lab),
         "pid": lab.pid,
         "created_ns": lab.state["created_ns"],
     }
+
+
+def broken(lab: Lab) -> list[str]:
+    """The links of a lab whose wire has ended although nobody wanted it to: nothing passes them."""
+    known: Json = lab.state.get("impairments", {})
+    wired = [link for link, told in known.items() if told.get("backend") == "wire"]
+    if not wired:
+        return []
+    from netlab.engine import wires
+
+    return [link for link in wired if not wires.is_alive(lab.folder, link)]
 
 
 def inspect(name: str | None) -> Json:

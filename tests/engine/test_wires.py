@@ -1,0 +1,196 @@
+"""Links on the userspace wire, for real: sums, counts and ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from netlab import _core
+from netlab.analysis.journal import Journal, Record, Verdict
+from netlab.engine.stage import Stage, open_stage
+from netlab.engine.wires import WireGoneError
+from netlab.errors import RecordingError
+from netlab.model.topology import Topology
+from netlab.model.yaml import loads
+from netlab.plan.backend import Backend
+from tests.engine.conftest import Notebook
+
+pytestmark = pytest.mark.needs("netns", "userns")
+
+SENDER = """
+import socket, sys, time
+to, count = sys.argv[1], int(sys.argv[2])
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for number in range(count):
+    sock.sendto(number.to_bytes(4, "big"), (to, 9999))
+    if number % 50 == 0:
+        time.sleep(0.002)
+"""
+# Three segments of data, each acknowledged before the next is sent.
+TALK = """
+import socket, sys
+with socket.create_server(("", 5000)) as listener:
+    peer, _ = listener.accept()
+    data = b""
+    while len(data) < 300:
+        data += peer.recv(1000)
+        peer.send(b"x")
+"""
+SPEAK = """
+import socket, sys
+with socket.create_connection((sys.argv[1], 5000)) as sock:
+    for _ in range(3):
+        sock.send(b"a" * 100)
+        sock.recv(1)
+"""
+
+
+def python(code: str, *arguments: str) -> tuple[str, ...]:
+    return ("/usr/bin/python3", "-I", "-S", "-c", code, *arguments)
+
+
+def two(words: str) -> Topology:
+    return loads(f"name: wires\nnodes: [a, b]\nlinks: [{{name: x, ends: a-b, {words}}}]\n")
+
+
+def address(stage: Stage, node: str) -> str:
+    (end,) = stage.topology.interfaces(node)
+    return str(next(a.ip for a in end.addresses if a.version == 4))
+
+
+def journal(notebook: Notebook) -> Journal:
+    return Journal.open(notebook.path / "wire" / "x.journal")
+
+
+def play(notebook: Notebook, words: str, count: int) -> Journal:
+    with open_stage(two(words), notebook, impair=Backend.WIRE) as stage:
+        to = address(stage, "b")
+        stage.node("a").run(python(SENDER, to, str(count)), timeout=30)
+    return journal(notebook)
+
+
+@pytest.mark.needs("ping")
+def test_ten_delays_of_10_ms_each_way_are_a_round_trip_of_200_ms(
+    notebook: Notebook, rootless: bool
+) -> None:
+    names = [f"n{number}" for number in range(11)]
+    nodes = ", ".join(
+        f"{name}: {'router' if 0 < n < 10 else 'host'}" for n, name in enumerate(names)
+    )
+    links = "".join(f"  - {{ends: {a}-{b}, delay: 10ms}}\n" for a, b in pairwise(names))
+    chain = loads(f"name: chain\nnodes: {{{nodes}}}\nlinks:\n{links}")
+    with open_stage(chain, notebook, rootless=rootless, impair=Backend.WIRE) as stage:
+        told = stage.node("n0").run(["ping", "-c", "5", "-i", "0.2", "-q", "n10"], timeout=30)
+    least = float(told.stdout.split("=")[-1].split("/")[0])
+    assert 200 <= least <= 220
+
+
+def test_the_same_seed_loses_the_same_packets_and_another_one_others(notebook: Notebook) -> None:
+    first = play(notebook, "loss: 10%, seed: 7", 600).drops(forward=True)
+    again = play(notebook, "loss: 10%, seed: 7", 600).drops(forward=True)
+    other = play(notebook, "loss: 10%, seed: 8", 600).drops(forward=True)
+    assert first == again
+    assert first != other
+
+
+def test_as_many_are_lost_as_asked(notebook: Notebook) -> None:
+    counts = play(notebook, "loss: 10%", 4000).count(forward=True)
+    assert counts[Verdict.LOSS] + counts[Verdict.DELIVERED] >= 4000
+    assert 302 <= counts[Verdict.LOSS] <= 505  # 10 % of 4000, at alpha = 1e-6
+
+
+@pytest.mark.needs("tcpdump")
+def test_the_second_segment_of_data_is_lost_once(notebook: Notebook) -> None:
+    words = "delay: 2ms, 'a->b': {drops: [{match: tcp-data, nth: [2]}]}"
+    with open_stage(two(words), notebook) as stage:
+        there, here = stage.capture("a:eth0"), stage.capture("b:eth0")
+        with stage.node("b").spawn("talk", python(TALK)) as talking:
+            stage.until(lambda: listens(stage), timeout=10, what="the server to listen")
+            stage.node("a").run(python(SPEAK, address(stage, "b")), timeout=20)
+            talking.wait(10)
+        there.stop()
+        here.stop()
+    dropped = [r for r in journal(notebook) if r.verdict is Verdict.EXACT]
+    assert len(dropped) == 1
+    sent = data(notebook.path / "captures" / "a.eth0.pcap")
+    assert [row["seq"] for row in sent] == [1, 101, 101, 201]
+    assert (sent[1]["seq_raw"], sent[1]["ack_raw"], sent[1]["len"]) == dropped[0].key[2:]
+    arrived = [row["seq"] for row in data(notebook.path / "captures" / "b.eth0.pcap")]
+    assert arrived == [1, 101, 201]
+
+
+def listens(stage: Stage) -> bool:
+    return ":5000" in stage.node("b").run(["ss", "-Hltn"]).stdout
+
+
+def data(path: Path) -> list[dict[str, object]]:
+    rows = _core.summarize(path, segments=True).segments().to_pylist()
+    return [row for row in rows if row["len"] == 100]
+
+
+def test_a_wire_that_is_killed_ends_the_lab_with_its_name(notebook: Notebook) -> None:
+    began = time.monotonic()
+    with (  # noqa: PT012
+        pytest.raises(WireGoneError, match="wire of link 'x' ended: killed by SIGKILL"),
+        open_stage(two("delay: 1ms"), notebook, impair=Backend.WIRE) as stage,
+    ):
+        stage.node("a").run(python(SENDER, address(stage, "b"), "100"))
+        stage.settle(0.4, because="the journal is written every 0.2 s")
+        os.kill(pid_of_wire(notebook), signal.SIGKILL)
+        stage.settle(30, because="it must not take so long")
+    assert time.monotonic() - began < 20
+    left = journal(notebook)
+    assert not left.closed
+    assert sum(1 for _ in left) >= 100
+
+
+def test_a_wire_killed_in_the_last_moment_is_noticed(notebook: Notebook) -> None:
+    with (  # noqa: PT012
+        pytest.raises(WireGoneError, match="link 'x'"),
+        open_stage(two("delay: 1ms"), notebook, impair=Backend.WIRE) as stage,
+    ):
+        os.kill(pid_of_wire(notebook), signal.SIGKILL)
+        end = time.monotonic() + 10
+        while Path(f"/proc/{pid_of_wire(notebook)}").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+    assert stage.topology.name == "wires"
+
+
+def pid_of_wire(notebook: Notebook) -> int:
+    import json
+
+    return int(json.loads(notebook.file("nodes/x.wire/wire.json").read_text())["pid"])
+
+
+@pytest.mark.needs("ping")
+def test_a_schedule_runs_on_the_wires_own_clock(notebook: Notebook) -> None:
+    words = "delay: 1ms, schedule: [{at: 500ms, for: 1s, delay: 40ms}]"
+    with open_stage(two(words), notebook, impair=Backend.WIRE) as stage:
+        told = stage.node("a").run(["ping", "-c", "20", "-i", "0.1", "b"], timeout=30).stdout
+    times = [
+        float(line.split("time=")[1].split()[0]) for line in told.splitlines() if "time=" in line
+    ]
+    assert len(times) == 20
+    assert min(times) < 20
+    assert 6 <= sum(time >= 80 for time in times) <= 11
+
+
+@pytest.mark.parametrize("raw", [b"", b"NLWIREJ\0", b"x" * 200])
+def test_what_is_no_journal_is_refused(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "j").write_bytes(raw)
+    with pytest.raises(RecordingError, match="not a journal"):
+        Journal.open(tmp_path / "j")
+
+
+def test_a_journal_that_ends_anywhere_keeps_its_whole_records(notebook: Notebook) -> None:
+    whole = play(notebook, "loss: 10%", 20)
+    records: list[Record] = list(whole)
+    raw = whole.path.read_bytes()
+    for cut in (128, 129, 128 + 63, 128 + 64, len(raw) - 1):
+        whole.path.write_bytes(raw[:cut])
+        assert list(Journal.open(whole.path)) == records[: (cut - 128) // 64]
