@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import Any
 
-from netlab.engine import channel, supervisor
+from netlab.engine import channel, supervisor, wires
 from netlab.engine.apply import apply, indexes_of
-from netlab.engine.lifecycle import TOPOLOGY, digest, remember
+from netlab.engine.lifecycle import TOPOLOGY, digest, logs, remember
 from netlab.engine.probe import quick
 from netlab.engine.state import Lab
 from netlab.errors import EngineError, UsageError
+from netlab.model.capabilities import Capabilities
 from netlab.model.topology import Topology
 from netlab.model.yaml import loads
+from netlab.plan import wire
+from netlab.plan.backend import Backend
 from netlab.plan.build import build
 from netlab.plan.diff import diff
-from netlab.plan.operations import Plan
+from netlab.plan.operations import AddWire, Plan
 
 
 def running(lab: Lab) -> Topology:
@@ -35,18 +39,27 @@ def difference(lab: Lab, wanted: Topology) -> Plan:
             "apply changes networks, not processes, and the processes differ",
             hint=f"`netlab down {lab.id}` and `up` again",
         )
-    if any(link.forward or link.backward for link in wanted.links):
-        connection = channel.connect(lab.folder)
-        with contextlib.closing(connection):
-            return diff(before, wanted, quick(connection))
-    return diff(before, wanted)
+    return diff(before, wanted, *_means(lab, before, wanted))
+
+
+def _means(lab: Lab, *topologies: Topology) -> tuple[Capabilities | None, Backend | None]:
+    """Return what a plan may count on here: asked of the machine if impairments are wanted."""
+    impair = lab.state.get("impair")
+    wanted = Backend(impair) if impair else None
+    if not any(link.forward or link.backward for t in topologies for link in t.links):
+        return None, wanted
+    connection = channel.connect(lab.folder)
+    with contextlib.closing(connection):
+        return quick(connection), wanted
 
 
 def change(lab: Lab, wanted: Topology, plan: Plan) -> None:
     """Carry a difference out and write down the new network."""
     indexes = indexes_of(lab)
-    whole = Plan(wanted, build(wanted).operations)
+    whole = Plan(wanted, build(wanted, *_means(lab, wanted)).operations)
+    _refuse_schedules(lab, plan)
     apply(lab, plan.operations, indexes=indexes)
+    _wires(lab, plan)
     told: dict[str, Any] = {"impairments": {}, **supervisor.describe(whole, indexes)}
     told["digest"] = digest(wanted)
     apply(lab, (), indexes=indexes, describe=told)
@@ -54,3 +67,37 @@ def change(lab: Lab, wanted: Topology, plan: Plan) -> None:
     connection = channel.connect(lab.folder)
     with contextlib.closing(connection):
         supervisor.checked(connection.request({"do": "hosts", "text": supervisor.hosts(whole)}))
+
+
+def _refuse_schedules(lab: Lab, plan: Plan) -> None:
+    """UsageError where a wire that runs would need another schedule."""
+    for op in plan.operations:
+        if not (isinstance(op, AddWire) and wires.is_alive(lab.folder, op.link)):
+            continue
+        before = json.loads(wires.config_file(lab.path, op.link).read_text())["links"][0]
+        after = json.loads(op.config)["links"][0]
+        if before.get("schedule") != after.get("schedule"):
+            raise UsageError(
+                f"the schedule of link '{op.link}' differs, and it runs already",
+                hint=f"`netlab down {lab.id}` and `up` again",
+            )
+
+
+def _wires(lab: Lab, plan: Plan) -> None:
+    """Start the wires that are new, and tell those that run their new settings."""
+    new: list[AddWire] = []
+    for op in plan.operations:
+        if not isinstance(op, AddWire):
+            continue
+        if not wires.is_alive(lab.folder, op.link):
+            new.append(op)
+            continue
+        config: dict[str, Any] = json.loads(op.config)["links"][0]
+        for way in (wire.FORWARD, wire.BACKWARD):
+            wires.ask(lab.folder, op.link, "set", direction=way, settings=config[way])
+    if not new:
+        return
+    connection = channel.connect(lab.folder)
+    with contextlib.closing(connection):
+        begun = wires.start(new, connection, lab.path, logs(lab.path), keep=True)
+        wires.start_schedules(begun)

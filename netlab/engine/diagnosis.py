@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from netlab.engine import probe
+from netlab.engine import probe, wires
 from netlab.engine.probe import Trial
 from netlab.errors import NetlabError
 
@@ -56,6 +56,7 @@ def diagnose() -> Iterator[Finding]:
             how = "in a user namespace" if found.rootless else "as root"
             yield Finding("labs", "a lab can be built", Level.OK, how)
             yield from _kernel(found)
+            yield _wire(found)
             yield from _firewalls(found)
             yield from _tools(found)
     except NetlabError as refusal:
@@ -112,6 +113,20 @@ def _cgroup2() -> str | None:
         if fields[fields.index("-") + 1] == "cgroup2":
             return fields[4]
     return None
+
+
+_PACKET_SOCKET = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3)"
+
+
+def _wire(found: Trial) -> Finding:
+    """Try what the userspace wire needs, which impairs links where netem is absent or unable."""
+    group, what, sockets = "impairments", "wire", (sys.executable, "-I", "-S", "-c", _PACKET_SOCKET)
+    if not wires.possible():
+        remedy = "install netlab's wheel, or build the native part with `make`"
+        return Finding(group, what, Level.MISSING, "no native part or no packet sockets", remedy)
+    if not probe.succeeds(found.node, *sockets):
+        return Finding(group, what, Level.MISSING, "packet sockets are not allowed in a lab")
+    return Finding(group, what, Level.OK, "yes, on packet sockets")
 
 
 def _kernel(found: Trial) -> Iterator[Finding]:

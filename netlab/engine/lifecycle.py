@@ -93,7 +93,7 @@ def up(
         if named:
             _name(plan, started)
         _start_processes(topology, plan, started)
-        started.commit(digest=digest(topology))
+        started.commit(digest=digest(topology), impair=impair)
         started.channel.close()
         started.agent.ended(5.0)
         held.release()
@@ -118,6 +118,17 @@ def _name(plan: Plan, started: Supervisor) -> None:
     named.make(started.claim.folder, held["pid"], fds, held["inodes"])
 
 
+def logs(folder: Path) -> Callable[[str], Path]:
+    """Return where the programs of a detached lab log: beside its state."""
+
+    def log_file(relative: str) -> Path:
+        path = folder.joinpath("logs", *relative.split("/")[1:])  # nodes/NODE/NAME
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    return log_file
+
+
 def _start_processes(topology: Topology, plan: Plan, started: Supervisor) -> None:
     """Start the programs of a topology; they belong to the lab and log beside its state."""
     impaired = any(link.forward or link.backward for link in topology.links)
@@ -126,13 +137,7 @@ def _start_processes(topology: Topology, plan: Plan, started: Supervisor) -> Non
     from netlab.engine import processes, timetable, wires
     from netlab.engine.node import RunningNode
 
-    logs = started.claim.path / "logs"
-
-    def log_file(relative: str) -> Path:
-        path = logs.joinpath(*relative.split("/")[1:])  # nodes/NODE/NAME
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return path
-
+    log_file = logs(started.claim.path)
     nodes = {
         node.name: RunningNode(node.name, started.channel, log_file) for node in topology.nodes
     }

@@ -151,6 +151,11 @@ def start(
     return begun
 
 
+def config_file(folder: Path, link: str) -> Path:
+    """Return where the configuration lies with which a wire was started."""
+    return folder / FOLDER / f"{link}.config.json"
+
+
 def _begin(op: AddWire, channel: Channel, folder: Path, log_file: LogFile, *, keep: bool) -> Wire:
     own = folder / FOLDER
     own.mkdir(mode=0o700, exist_ok=True)
@@ -162,7 +167,7 @@ def _begin(op: AddWire, channel: Channel, folder: Path, log_file: LogFile, *, ke
     config: Json = json.loads(op.config)
     most = DETACHED_JOURNAL_BYTES if keep else JOURNAL_BYTES
     config["links"][0]["journal"] = {"path": str(journal.absolute()), "max_bytes": most}
-    file = own / f"{op.link}.config.json"
+    file = config_file(folder, op.link)
     file.write_text(json.dumps(config))
     # By its path and with -S: half the start-up time of a program with site packages.
     program = (sys.executable, "-I", "-S", str(PROGRAM))
