@@ -1,7 +1,15 @@
-"""`python -m netlab`, which works whatever else is called netlab on this machine."""
+"""`python -m netlab`, which works whatever else is called netlab on this machine.
+
+The installed commands begin here too: nothing is imported before Ctrl-C is caught.
+"""
+
+from __future__ import annotations
 
 import sys
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing is the first import that takes time
+    from typing import NoReturn
 
 
 def main() -> NoReturn:

@@ -103,7 +103,7 @@ def main() -> NoReturn:
     try:
         status = cli.main(standalone_mode=False)
         code = status if isinstance(status, int) else 0
-        sys.stdout.flush()
+        print(end="", flush=True)  # does nothing where standard output is closed
     except click.ClickException as error:
         error.show()
         code = error.exit_code

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from netlab.cli import COMMANDS
+from tests.conftest import ROOT
 
 HEAVY = ("pydantic", "rich", "yaml", "netlab._core", "netlab.engine", "netlab.labs", "asyncio")
 
@@ -55,3 +57,25 @@ def test_an_unknown_option_is_a_usage_error() -> None:
     done = netlab("version", "--nonsense")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for name in ("netlab", "netlab-tcpip"):
+        module, _, function = project["scripts"][name].partition(":")
+        code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        code += f"from {module} import {function}; {function}()"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_a_closed_standard_output_is_no_traceback() -> None:
+    command = [sys.executable, "-m", "netlab", "lab", "list"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
