@@ -61,9 +61,12 @@ def show(
     link: str | None, lab_name: str | None, sender: str | None, receiver: str | None, as_json: bool
 ) -> None:
     """Show what each direction of LINK, or of every link, does to packets."""
+    from netlab.engine import live
+
     lab = _find(lab_name)
     chosen = _choose(lab, link, sender, receiver)
-    told = [_told(direction) for direction in chosen]
+    counters = live.counters(lab, {direction.link for direction in chosen})
+    told = [_told(direction, counters) for direction in chosen]
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return
@@ -73,6 +76,9 @@ def show(
         words = _text(row["now"]) or "-"
         changed = f"  (file: {_text(row['asked']) or '-'})" if row["now"] != row["asked"] else ""
         click.echo("  ".join(places) + f"  {words}{changed}")
+        if row["counters"]:
+            counted = ", ".join(f"{count} {name}" for name, count in _counted(row["counters"]))
+            click.echo(f"{' ' * (sum(widths) + 6)}{counted}")
 
 
 @tc.command(name="set")
@@ -205,7 +211,23 @@ def _change(lab: Lab, wanted: list[Any]) -> None:
         click.echo("warning: packets waiting in a queue that was replaced were lost", err=True)
 
 
-def _told(direction: Direction) -> Json:
+_COUNTED = (
+    "delivered_packets", "dropped_loss", "dropped_exact", "dropped_queue", "dropped_codel",
+    "dropped_overflow", "dropped_down", "duplicated", "corrupted", "reordered", "ecn_marked",
+    "late_packets",
+)  # fmt: skip
+
+
+def _counted(counters: Json) -> list[tuple[str, int]]:
+    """Return the counters worth a line: what arrived, and whatever else is not 0."""
+    return [
+        (name.replace("dropped_", "dropped by ").removesuffix("_packets"), counters[name])
+        for name in _COUNTED
+        if counters[name] or name == "delivered_packets"
+    ]
+
+
+def _told(direction: Direction, counters: Json) -> Json:
     from netlab.model.dump import shaping
 
     return {
@@ -214,7 +236,9 @@ def _told(direction: Direction) -> Json:
         "to": direction.receiver,
         "asked": shaping(direction.asked),
         "now": shaping(direction.now),
+        "backend": direction.backend,
         "qdiscs": list(direction.shapes),
+        "counters": counters.get(direction.link, {}).get(direction.way, {}),
         "node": direction.node,
         "interface": direction.dev,
     }

@@ -52,7 +52,7 @@ class Direction:
     shapes: tuple[str, ...]
     own_stack: bool
     hidden: bool
-    wire: bool
+    backend: str
 
 
 def remember(topology: Topology, wired: Collection[str] = ()) -> Json:
@@ -115,8 +115,19 @@ def _of(lab: Lab, name: str, link: Json) -> Iterable[Direction]:
             shapes=tuple(told["shapes"]),
             own_stack=not middle and lab.nodes[node]["role"] == "host",
             hidden=bool(middle),
-            wire=link.get("backend") == Backend.WIRE,
+            backend=link.get("backend", str(Backend.NETEM)),
         )  # fmt: skip
+
+
+def counters(lab: Lab, links: Collection[str]) -> Json:
+    """Return what the wires of some links have counted, by link and way; others count nothing."""
+    known: Json = lab.state.get("impairments", {})
+    found: Json = {}
+    for link in links:
+        if known.get(link, {}).get("backend") == Backend.WIRE:
+            told = wires.ask(lab.folder, link, "stats")["links"][link]
+            found[link] = {FORWARD: told[wire.FORWARD], BACKWARD: told[wire.BACKWARD]}
+    return found
 
 
 def parse(settings: Mapping[str, Any], base: Impairment = PERFECT) -> Impairment:
@@ -139,7 +150,7 @@ def change(lab: Lab, wanted: Sequence[tuple[Direction, Impairment]]) -> bool:
     lost = False
     told_wires: list[tuple[Direction, Json]] = []
     for direction, impairment in wanted:
-        if direction.wire:
+        if direction.backend == Backend.WIRE:
             reason = wire.refusal(impairment, direction.mtu)
         else:
             reason = refusal(impairment, platform.release())
@@ -148,7 +159,7 @@ def change(lab: Lab, wanted: Sequence[tuple[Direction, Impairment]]) -> bool:
         if reason is not None:
             raise UsageError(f"link '{direction.link}': {reason}")
         shapes: list[str] = []
-        if direction.wire:
+        if direction.backend == Backend.WIRE:
             told_wires.append((direction, wire.settings(impairment)))
         elif impairment or direction.hidden:
             way = transition(direction.shapes, impairment, direction.mtu)
@@ -164,7 +175,9 @@ def change(lab: Lab, wanted: Sequence[tuple[Direction, Impairment]]) -> bool:
             direction.link, {"ends": [direction.sender, direction.receiver], "mtu": direction.mtu}
         )
         same_way = link["ends"][0] == direction.sender
-        told = _told(direction.asked, impairment, direction.mtu, wire=direction.wire)
+        told = _told(
+            direction.asked, impairment, direction.mtu, wire=direction.backend == Backend.WIRE
+        )
         told["shapes"] = shapes
         link[FORWARD if same_way else BACKWARD] = told
     for direction, settings in told_wires:

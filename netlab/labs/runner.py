@@ -43,7 +43,7 @@ from netlab.model.capabilities import Capabilities
 from netlab.model.dump import dump_json
 from netlab.model.topology import Topology
 from netlab.model.yaml import load
-from netlab.plan.backend import Backend
+from netlab.plan.backend import Backend, backends
 from netlab.plan.build import build
 from netlab.plan.operations import Plan
 from netlab.recording import Recording, RecordingWriter
@@ -217,7 +217,8 @@ def _play(
     settings: Settings,
 ) -> None:
     with open_stage(topology, writer, rootless=settings.rootless, plan=plan) as stage:
-        writer.note(sysctls=_sysctls(stage), tools=_tools(stage), backend=_backend(plan))
+        writer.note(sysctls=_sysctls(stage), tools=_tools(stage))
+        writer.note(backend=_backend(plan), backends=backends(plan))
         try:
             lab.run(stage, **variation.options)
         except NetlabError:

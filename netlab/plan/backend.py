@@ -13,6 +13,7 @@ from netlab.errors import CapabilityError
 from netlab.model.capabilities import Capabilities
 from netlab.model.topology import Link
 from netlab.plan import qdiscs, wire
+from netlab.plan.operations import AddWire, Plan
 
 ALWAYS = frozenset({"pfifo", "bfifo"})  # no kernel is without these
 
@@ -77,3 +78,13 @@ def _wire(link: Link, capabilities: Capabilities | None) -> CapabilityError | No
         if reason is not None:
             return CapabilityError(reason, hint="netem can, where the kernel has it")
     return None
+
+
+def backends(plan: Plan) -> dict[str, str]:
+    """Return the back end of each impaired link of a plan."""
+    wired = {op.link for op in plan.operations if isinstance(op, AddWire)}
+    return {
+        link.name: str(Backend.WIRE if link.name in wired else Backend.NETEM)
+        for link in plan.topology.links
+        if link.forward or link.backward
+    }

@@ -30,7 +30,8 @@ class Manifest:
     """What a recording is of. Times are CLOCK_REALTIME nanoseconds of the machine that ran it.
 
     `options` are the scenario's keyword arguments as given, `sysctls` the settings that matter
-    per node as read back during the run, `tools` the versions of what was started. `status` stays
+    per node as read back during the run, `tools` the versions of what was started. `backend` names
+    what impaired links, `backends` which of them each impaired link had. `status` stays
     "running" when nothing could write the end: such a recording is as incomplete as an
     "interrupted" one.
     """
@@ -49,6 +50,7 @@ class Manifest:
     machine: str = ""
     hz: int | None = None
     backend: str = ""
+    backends: Mapping[str, str] = field(default_factory=dict[str, str])
     topology_sha256: str = ""
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     seeds: Mapping[str, int] = field(default_factory=dict[str, int])
