@@ -317,6 +317,53 @@ def check_congestion(address: str, wanted: str, operation: int) -> None:
         raise RefusedError("operation", operation=operation, errno=0, got=got)
 
 
+def feed(argv: list[str], text: str) -> str | None:
+    """Run a command on a text in the namespace we are in; what it complains of, None if nothing."""
+    env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    env["XTABLES_LOCKFILE"] = os.devnull  # the namespace is ours alone
+    given, told = os.memfd_create("given"), os.memfd_create("told")
+    try:
+        os.write(given, text.encode())
+        os.lseek(given, 0, os.SEEK_SET)
+        try:
+            pid = spawn(argv, env, [given, told, told], terminal=False)
+        except OSError as error:
+            return f"{argv[0]}: {os.strerror(error.errno or 0)}"
+        watched = os.pidfd_open(pid)
+        try:
+            if not select.select([watched], [], [], 30)[0]:
+                signal.pidfd_send_signal(watched, signal.SIGKILL)
+        finally:
+            os.close(watched)
+        _, status = os.waitpid(pid, 0)
+        if status == 0:
+            return None
+        said = os.pread(told, 4096, 0).decode(errors="replace").strip()
+        return f"{argv[0]}: {' '.join(said.split()) or 'no answer'}"
+    finally:
+        os.close(given)
+        os.close(told)
+
+
+def set_firewall(rules: str, legacy: list[str | None], operation: int) -> None:
+    """Replace the firewall of the namespace we are in; `legacy` is for kernels without nftables.
+
+    It holds the same for IPv4 and IPv6, or None where that cannot be said.
+    """
+    refusal = feed(["nft", "-f", "-"], rules)
+    if refusal is None:
+        return
+    for text, command in zip(legacy, ("iptables", "ip6tables"), strict=True):
+        if text is None:
+            detail = f"{refusal}; and iptables cannot say it"
+        else:
+            second = feed([f"{command}-legacy-restore", "-w"], text)
+            if second is None:
+                continue
+            detail = f"{refusal}; {second}"
+        raise RefusedError("operation", operation=operation, errno=0, detail=detail)
+
+
 class Offloads:
     """Turns segmentation, receive and checksum offloads off: one call for each interface.
 
@@ -443,6 +490,10 @@ class Builder:
                 elif item[0] == "sysctl":
                     with self.namespaces.inside(node):
                         write_sysctl(item[1], item[2], item[3])
+                    self.done(item[3])
+                elif item[0] == "firewall":
+                    with self.namespaces.inside(node):
+                        set_firewall(item[1], item[2], item[3])
                     self.done(item[3])
                 elif item[0] == "congestion":
                     with self.namespaces.inside(node):

@@ -29,6 +29,7 @@ from typing import Any
 
 from netlab.engine import netem, netlink
 from netlab.model.topology import RouteOptions
+from netlab.plan import firewall
 from netlab.plan.operations import (
     AddAddress,
     AddBridge,
@@ -50,6 +51,7 @@ from netlab.plan.operations import (
     ReplaceRoute,
     ResetSysctl,
     SetDown,
+    SetFirewall,
     SetSysctl,
     SetUp,
     TuneNeighbours,
@@ -278,6 +280,9 @@ class _Lowering:
                 index = self.indexes[node, dev]
                 request = netlink.neighbours(sequence, index, address, options)
                 self.send(node, request, sequence)
+            case SetFirewall(node, wanted):
+                legacy = [firewall.iptables(wanted, version) for version in (4, 6)]
+                self.other(node, ["firewall", firewall.nft(wanted), legacy, sequence - 1])
             case CheckCongestion(node, address, congestion):
                 self.other(node, ["congestion", str(address), congestion, sequence - 1])
             case AddQdisc(node, dev, qdisc):

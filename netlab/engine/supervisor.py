@@ -26,6 +26,7 @@ from netlab.plan.operations import (
     CheckCongestion,
     Operation,
     Plan,
+    SetFirewall,
     SetSysctl,
 )
 
@@ -221,6 +222,9 @@ def operation_error(
         hint = f"this kernel has no {operation.qdisc.kind}; `netlab doctor` says what it has"
     elif number in (errno.EPERM, errno.EACCES) and isinstance(operation, SetSysctl):
         hint = "the kernel lets only the machine's administrator change it"
+    elif isinstance(operation, SetFirewall) and "syntax error" not in reason:
+        hint = "load the kernel's nf_tables and nft_ct modules, or ip_tables, and install nftables"
+        return CapabilityError(f"{place}{what}: {reason}", hint=hint)
     elif "congestion" in reason:
         available = _setting("/proc/sys/net/ipv4/tcp_available_congestion_control")
         hint = f"this kernel has {available}; load a module such as tcp_vegas for another"

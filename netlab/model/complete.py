@@ -12,7 +12,7 @@ nothing twice: what failed in an earlier step is left out of the later ones.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from typing import Any
 
@@ -25,6 +25,7 @@ from netlab.model.addressing import (
     SubnetPool,
     make_mac,
 )
+from netlab.model.firewall import Firewall
 from netlab.model.impairment import Episode, Impairment
 from netlab.model.names import bad_interface_name, bad_name
 from netlab.model.problems import Problems, loops, quoted
@@ -682,7 +683,41 @@ class _Completion:
 
     # -- result ------------------------------------------------------------------------------
 
+    def _firewall(self, node: NodeSpec) -> Firewall:
+        """Return a node's firewall, with directions and the interfaces outside of a nat."""
+        mark = node.firewall_mark or node.mark
+        what = f"node {quoted(node.name)}"
+        if node.rules and node.role is Role.SWITCH:
+            self.problems.add(mark, f"{what} is a switch; it has no firewall")
+        usual = {"clamp-mss": "out"} if not node.role.forwards else {}
+        suits = "forward" if node.role.forwards else "in"
+        rules = tuple(
+            replace(rule, direction=rule.direction or usual.get(rule.action, suits))
+            for rule in node.rules
+        )
+        if node.role is not Role.NAT:
+            if node.nat is not None:
+                self.problems.add(mark, f"{what} has 'nat' but not the role nat")
+            return Firewall(rules)
+        if node.nat is None:
+            self.problems.add(node.mark, f"{what} is a nat and needs 'nat: {{outside: LINK}}'")
+            return Firewall(rules)
+        links: dict[str, str] = {}
+        for wire in self.wires:
+            for port in (wire.a, wire.b):
+                if port.node == node.name:
+                    links[wire.spec.name or wire.name] = links[wire.name] = port.name
+        names = {*links.values()}
+        for name in node.nat.outside:
+            if name not in names and name not in links:
+                hint = self.problems.hint(name, [*names, *links])
+                message = f"{what}: {quoted(name)} is no interface or link of it{hint}"
+                self.problems.add(mark, message)
+        outside = tuple(n if n in names else links.get(n, n) for n in node.nat.outside)
+        return Firewall(rules, replace(node.nat, outside=outside))
+
     def _topology(self, routes: dict[str, list[Route]]) -> Topology:
+        firewalls = {node.name: self._firewall(node) for node in self.nodes.values()}
         nodes = [
             Node(
                 node.name,
@@ -694,6 +729,8 @@ class _Completion:
                 loopbacks=node.loopbacks,
                 sysctl_marks=node.sysctl_marks,
                 congestion=node.congestion,
+                firewall=firewalls[node.name],
+                firewall_mark=node.firewall_mark,
             )
             for node in self.nodes.values()
         ]

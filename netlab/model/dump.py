@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from netlab.model import words
+from netlab.model import conntrack, words
 from netlab.model.impairment import PERFECT, Episode, Impairment
 from netlab.model.topology import Interface, Link, Node, Process, Reach, Route, Topology
 from netlab.units import format_rate, format_ratio, format_time
@@ -54,6 +54,14 @@ def _node(node: Node) -> dict[str, Any]:
         data["loopback"] = [str(address) for address in node.loopbacks]
     if node.congestion:
         data["congestion"] = node.congestion
+    if node.firewall.rules:
+        data["firewall"] = [words.RULE.write(rule) for rule in node.firewall.rules]
+    if nat := node.firewall.nat:
+        data["nat"] = {
+            "outside": list(nat.outside),
+            "unsolicited": nat.unsolicited,
+            "conntrack": conntrack.write(nat.conntrack),
+        }
     if node.routes:
         data["routes"] = [_route(route) for route in node.routes]
     return data

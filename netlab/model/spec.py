@@ -19,6 +19,7 @@ from ipaddress import (
 from typing import Any
 
 from netlab.model.addressing import POOLS, Pools
+from netlab.model.firewall import Nat, Rule
 from netlab.model.topology import NOWHERE, PLAIN, Mark, Process, Reach, Role, RouteOptions
 
 DEFAULT_MTU = 1500
@@ -51,6 +52,9 @@ class NodeSpec:
     computed: bool = True
     mark: Mark = NOWHERE
     congestion: str | None = None
+    rules: tuple[Rule, ...] = ()
+    nat: Nat | None = None  # its outside may still be the name of a link
+    firewall_mark: Mark = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

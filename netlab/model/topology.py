@@ -21,20 +21,26 @@ from ipaddress import (
 )
 
 from netlab.errors import Problem
+from netlab.model.firewall import NO_FIREWALL, Firewall
 from netlab.model.impairment import PERFECT, Impairment
 
 
 class Role(StrEnum):
-    """What a node is: a host ends packets, a router forwards them, a switch joins its links."""
+    """What a node is.
+
+    A host ends packets, a router forwards them, a nat forwards them under its own address, a switch
+    joins its links.
+    """
 
     HOST = "host"
     ROUTER = "router"
     SWITCH = "switch"
+    NAT = "nat"
 
     @property
     def forwards(self) -> bool:
         """Return whether packets for others pass through such a node at the IP layer."""
-        return self is Role.ROUTER
+        return self in (Role.ROUTER, Role.NAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +146,8 @@ class Node:
         default_factory=dict[str, Mark], compare=False, repr=False
     )
     congestion: str | None = None
+    firewall: Firewall = NO_FIREWALL
+    firewall_mark: Mark = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, cast
 
+from netlab.model.firewall import ACTIONS, DIRECTIONS, FLAGS, ICMP, PROTOCOLS, Rule
 from netlab.model.impairment import (
     Bfifo,
     Codel,
@@ -24,6 +26,7 @@ from netlab.model.impairment import (
     Slot,
     Tbf,
 )
+from netlab.model.names import bad_interface_name
 from netlab.model.problems import near, quoted
 from netlab.units import (
     format_rate,
@@ -223,6 +226,92 @@ LOSSES: dict[str, Record] = {
         LossStates, {"p13": RATIO, "p31": RATIO, "p32": RATIO, "p23": RATIO, "p14": RATIO}
     ),
 }
+
+
+def choice(what: str, choices: tuple[str, ...]) -> Word:
+    """Return a word that is one of some."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or value not in choices:
+            hint = near(str(value), choices)
+            raise ValueError(f"{quoted(value)} is no {what}; use one of {', '.join(choices)}{hint}")
+        return value
+
+    return Word(check, _same, {"enum": list(choices)})
+
+
+def _ports(value: object) -> tuple[tuple[int, int], ...]:
+    found: list[tuple[int, int]] = []
+    for item in cast("list[object]", value) if isinstance(value, list) else [value]:
+        first, dash, last = str(item).partition("-")
+        ends = (first, last if dash else first)
+        if isinstance(item, bool) or not all(e.isascii() and e.isdigit() for e in ends):
+            raise ValueError(f"{describe(item)} is no port such as 80, or range such as 80-90")
+        pair = (int(ends[0]), int(ends[1]))
+        if not 0 < pair[0] <= pair[1] < 65536:
+            raise ValueError(f"{quoted(str(item))} is no port or range of ports")
+        found.append(pair)
+    return tuple(found)
+
+
+def _write_ports(ranges: tuple[tuple[int, int], ...]) -> list[int | str]:
+    return [a if a == b else f"{a}-{b}" for a, b in ranges]
+
+
+def _block(value: object) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(cast("str", value))
+    except ValueError as error:
+        raise ValueError(f"{quoted(value)} is no address or network: {error}") from None
+
+
+def _tcp_flags(value: object) -> tuple[str, ...]:
+    items = str(value).split(",") if isinstance(value, str) else value
+    if not isinstance(items, list):
+        raise ValueError(f"{describe(value)} are no TCP flags; write for example 'syn,!ack'")
+    flags = tuple(str(item).strip().lower() for item in cast("list[object]", items))
+    for flag in flags:
+        if flag.lstrip("!") not in FLAGS:
+            raise ValueError(f"{quoted(flag)} is no TCP flag{near(flag, FLAGS)}")
+    return flags
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ValueError(f"{describe(value)} is no rule of one line")
+    return value
+
+
+def _interface(value: object) -> str:
+    if not isinstance(value, str) or bad_interface_name(value):
+        raise ValueError(f"{describe(value)} is no name of an interface")
+    return value
+
+
+_PORT: Schema = {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^\d+(-\d+)?$"}]}
+_TEXT: Schema = {"type": "string"}
+PORTS = Word(_ports, _write_ports, {"anyOf": [_PORT, {"type": "array", "items": _PORT}]})
+BLOCK = Word(_block, str, _TEXT)
+RULE = Record(
+    Rule,
+    {
+        "action": choice("action", ACTIONS),
+        "direction": choice("direction", DIRECTIONS),
+        "protocol": choice("protocol", PROTOCOLS),
+        "port": PORTS,
+        "source_port": PORTS,
+        "source": BLOCK,
+        "destination": BLOCK,
+        "interface": Word(_interface, _same, _TEXT),
+        "flags": Word(_tcp_flags, list, {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
+        "icmp": choice("kind of ICMP", tuple(ICMP)),
+        "family": choice("family", ("ipv4", "ipv6")),
+        "rate": COUNT,
+        "burst": COUNT,
+        "mss": COUNT,
+        "nft": Word(_text, _same, _TEXT),
+    },
+)
 
 DROP = Record(DropRule, {"match": MATCH, "nth": COUNTS, "every": COUNT, "per_flow": SWITCH})
 SLOT = Record(Slot, {"minimum": TIME, "maximum": TIME, "packets": COUNT, "bytes": SIZE})

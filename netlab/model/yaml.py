@@ -38,10 +38,11 @@ from pydantic import (
 )
 
 from netlab.errors import UsageError
-from netlab.model import generate, words
+from netlab.model import conntrack, generate, words
 from netlab.model.addressing import POOL_IPV4, POOL_IPV6, Pools, SubnetPool
 from netlab.model.complete import MAX_MTU, MIN_MTU, bad_address, complete
 from netlab.model.compose import Composer
+from netlab.model.firewall import Nat, Rule, icmp_rules
 from netlab.model.impairment import (
     PERFECT,
     Distribution,
@@ -68,6 +69,7 @@ from netlab.model.topology import Mark, Process, Reach, Ready, Role, RouteOption
 from netlab.model.words import describe
 
 VERSION = 1  # of the file format
+MIN_MSS = 88  # below it the kernel ignores an MSS (TCP_MIN_MSS)
 CONGESTION = (  # what the kernel's tcp_*.c register, the usual ones first
     "reno", "cubic", "bbr", "dctcp", "vegas", "westwood", "bic", "cdg", "highspeed", "htcp",
     "hybla", "illinois", "lp", "nv", "scalable", "veno", "yeah",
@@ -449,13 +451,51 @@ class RouteSettings(_Model):
     )
 
 
+FirewallRule = Annotated[
+    Rule,
+    PlainValidator(words.read_record(words.RULE, "a rule")),
+    WithJsonSchema(words.RULE.schema()),
+]
+Conntrack = Annotated[
+    tuple[tuple[str, str], ...],
+    PlainValidator(conntrack.read),
+    WithJsonSchema(conntrack.SCHEMA),
+]
+
+
+def _clamp(value: object) -> int | None:
+    if isinstance(value, bool):
+        return 0 if value else None
+    if isinstance(value, int) and MIN_MSS <= value <= MAX_MTU:
+        return value
+    raise ValueError(f"{describe(value)} is neither true nor a number of bytes from {MIN_MSS}")
+
+
+Clamp = Annotated[
+    int | None,
+    PlainValidator(_clamp),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": MIN_MSS}]}),
+]
+
+
+class NatSettings(_Model):
+    """How a nat translates; it needs to know which side is outside."""
+
+    outside: str | list[str] = Field(description="Interface or link towards the outside.")
+    unsolicited: Literal["drop", "reject", "reset"] = Field(
+        "drop", description="What happens to packets of no connection begun inside."
+    )
+    conntrack: Conntrack = Field((), description="Timeouts and strictness of its table.")
+
+
 class NodeDefaults(_Model):
     """Settings of nodes that do not say otherwise."""
 
     role: Role | None = Field(
         None,
         strict=False,
-        description="host (the default) ends packets, router forwards them, switch joins links.",
+        description="host (the default) ends packets, router forwards them, switch joins links, "
+        "nat forwards them under its own address.",
     )
     sysctls: Sysctls | None = Field(None, description="Kernel settings of the node, 'net.…' only.")
     routing: Literal["static", "none"] | None = Field(
@@ -465,6 +505,18 @@ class NodeDefaults(_Model):
     congestion: Congestion | None = Field(
         None, description="Congestion control of TCP; the kernel's choice if absent."
     )
+    firewall: list[FirewallRule] | None = Field(
+        None, description="Rules for packets; the first that decides counts."
+    )
+    icmp: Literal["drop", "limit", "v6-only"] | None = Field(
+        None, description="What becomes of the ICMP messages it sends or forwards."
+    )
+    clamp_mss: Clamp = Field(
+        None,
+        alias="clamp-mss",
+        description="Lower the MSS of connections to the path MTU (true) or to a number.",
+    )
+    nat: NatSettings | None = Field(None, description="Translation, for the role nat.")
 
 
 class NodeSettings(NodeDefaults):
@@ -1429,6 +1481,28 @@ def _end(text: str, mark: Mark) -> EndSpec:
     return EndSpec(node, interface if colon else None, mark=mark)
 
 
+def _filters(
+    model: NodeDefaults | None, places: Places, data: object
+) -> tuple[tuple[Rule, ...], Nat | None, Mark]:
+    """Return the rules, translation and place of what filters packets."""
+    if model is None:
+        return (), None, Mark()
+    rules = tuple(model.firewall or ())
+    if model.clamp_mss is not None:
+        rules = (Rule(action="clamp-mss", mss=model.clamp_mss), *rules)
+    if model.icmp is not None:
+        rules += icmp_rules(model.icmp)
+    nat = None
+    if model.nat is not None:
+        outside = model.nat.outside
+        names = (outside,) if isinstance(outside, str) else tuple(outside)
+        nat = Nat(names, model.nat.unsolicited, model.nat.conntrack)
+    for key in ("firewall", "nat", "icmp", "clamp-mss"):
+        if mark := places.key(data, key):
+            return rules, nat, mark
+    return rules, nat, Mark()
+
+
 _ROUTE_WORDS = tuple(field.name for field in fields(RouteOptions))
 
 
@@ -1446,6 +1520,7 @@ class _Layer:
         self.routing = model.routing if model else None
         self.congestion = model.congestion if model else None
         self.sysctls = sysctls
+        self.rules, self.nat, self.firewall_mark = _filters(model, places, data)
         self.routes: list[RouteSpec] = []
         routes = (model.routes if model else None) or []
         for number, route in enumerate(routes):
@@ -1470,6 +1545,9 @@ class _Merged:
         self.role = Role.HOST
         self.routing = "static"
         self.congestion: str | None = None
+        self.rules: tuple[Rule, ...] = ()
+        self.nat: Nat | None = None
+        self.firewall_mark = Mark()
         self.sysctls: dict[str, str] = {}
         self.marks: dict[str, Mark] = {}
         self.routes: list[RouteSpec] = []
@@ -1490,6 +1568,9 @@ class _Merged:
             self.routing == "static",
             mark,
             self.congestion,
+            self.rules,
+            self.nat,
+            self.firewall_mark,
         )
 
 
@@ -1499,6 +1580,9 @@ def _merge(layers: Sequence[_Layer]) -> _Merged:
         merged.role = layer.role or merged.role
         merged.routing = layer.routing or merged.routing
         merged.congestion = layer.congestion or merged.congestion
+        merged.rules += layer.rules
+        merged.nat = layer.nat or merged.nat
+        merged.firewall_mark = layer.firewall_mark or merged.firewall_mark
         for key, value, mark in layer.sysctls:
             merged.sysctls[key] = value
             merged.marks[key] = mark

@@ -33,6 +33,7 @@ from netlab.plan.operations import (
     OffloadsOff,
     Operation,
     Plan,
+    SetFirewall,
     SetSysctl,
     SetUp,
     TuneNeighbours,
@@ -115,6 +116,13 @@ def _operations(topology: Topology, backends: Mapping[str, Backend]) -> Iterator
         else:
             yield AddVeth(_veth_end(link.a), _veth_end(link.b), link.mark)
     yield from late
+    for node in topology.nodes:
+        if node.firewall:
+            mark = node.firewall_mark or node.mark
+            yield SetFirewall(node.name, node.firewall, mark)
+            if node.firewall.nat is not None:
+                for key, value in node.firewall.nat.conntrack:
+                    yield SetSysctl(node.name, key, value, mark)
 
     for node in topology.nodes:
         if node.role is Role.SWITCH:

@@ -26,6 +26,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 
 from netlab.model.capabilities import Capabilities
+from netlab.model.firewall import NO_FIREWALL
 from netlab.model.topology import PLAIN, Topology
 from netlab.plan.backend import Backend
 from netlab.plan.build import build
@@ -51,6 +52,7 @@ from netlab.plan.operations import (
     ReplaceRoute,
     ResetSysctl,
     SetDown,
+    SetFirewall,
     SetSysctl,
     SetUp,
     TuneNeighbours,
@@ -94,6 +96,7 @@ class _Facts:
         self.addresses: dict[_Device, list[AddAddress]] = {}
         self.up: set[_Device] = set()
         self.routes: dict[_Target, AddRoute] = {}
+        self.firewalls: dict[str, SetFirewall] = {}
         self.tuned: set[TuneNeighbours | CheckCongestion] = set()
         self.qdiscs: dict[_Device, list[AddQdisc]] = {}
         self.wires: dict[str, AddWire] = {}
@@ -115,6 +118,8 @@ class _Facts:
                     self.up.add((node, dev))
                 case AddRoute(node, to):
                     self.routes[node, to, op.options.metric] = op
+                case SetFirewall(node):
+                    self.firewalls[node] = op
                 case TuneNeighbours() | CheckCongestion():
                     self.tuned.add(op)
                 case AddQdisc(node, dev):
@@ -226,6 +231,8 @@ class _Difference:
                 needed = node in self.fresh_nodes
                 if not needed and self._moved(op):
                     yield ReplaceRoute(node, op.to, op.via, op.dev, op.mark, op.options)
+            case SetFirewall(node):
+                needed = self.old.firewalls.get(node) != op or node in self.fresh_nodes
             case TuneNeighbours(node, dev):
                 device = (node, dev)
                 needed = (
@@ -277,6 +284,9 @@ class _Difference:
                 metric = op.options.metric
                 yield RemoveRoute(op.node, op.to, op.via, op.dev, metric=metric)
         yield from self._untune()
+        for node in self.old.firewalls.keys() - self.new.firewalls.keys():
+            if node in self.new.nodes and node not in self.fresh_nodes:
+                yield SetFirewall(node, NO_FIREWALL)
         for device in sorted(self.old.qdiscs.keys() - self.new.qdiscs.keys()):
             if self._stays(device):
                 yield RemoveQdiscs(*device)

@@ -18,7 +18,9 @@ from ipaddress import (
     IPv6Network,
 )
 
+from netlab.model.firewall import Firewall
 from netlab.model.topology import NOWHERE, PLAIN, Mark, RouteOptions, Topology
+from netlab.plan.firewall import nft
 from netlab.plan.qdiscs import Qdisc
 
 Argv = tuple[str, ...]
@@ -202,6 +204,21 @@ class CheckCongestion:
         family = ("-6",) if self.address.version == 6 else ()
         look = ("ip", *family, "-n", self.node, "route", "get", "fibmatch", str(self.address))
         return (look,)
+
+
+@dataclass(frozen=True, slots=True)
+class SetFirewall:
+    """Make this the firewall of a node, in place of the one it has."""
+
+    node: str
+    firewall: Firewall
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        script = f"nft -f - <<'END'\n{nft(self.firewall)}END"
+        return (_in(self.node, "sh", "-c", script),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,6 +442,7 @@ Operation = (
     | AddAddress
     | AddRoute
     | TuneNeighbours
+    | SetFirewall
     | CheckCongestion
     | AddQdisc
     | ChangeQdisc
