@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -14,6 +15,7 @@ from netlab.engine.stage import Stage, open_stage
 from netlab.errors import CapabilityError, OperationError
 from netlab.model.yaml import loads
 from tests.engine.conftest import Notebook
+from tests.guest import in_guest
 
 pytestmark = pytest.mark.needs("netns", "userns", "nft")
 
@@ -143,3 +145,29 @@ def test_what_neither_language_can_is_the_machines_fault(
         open_stage(loads(RULES), notebook),
     ):
         pass
+
+
+GUEST = """\
+python -m netlab up {file}
+python -m netlab exec gw -- sh -c 'nft list ruleset; iptables-legacy -S FORWARD'
+python -m netlab exec gw -- cat /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established
+python -m netlab exec inside -- {ask}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.needs("uml")
+@pytest.mark.timeout(300)
+def test_a_kernel_without_the_family_inet_has_the_same_from_iptables(tmp_path: Path) -> None:
+    topology = loads(NAT.format(unsolicited="reset"), "hidden")
+    outside = topology.addresses("outside")[0]
+    file, program = tmp_path / "hidden.yaml", tmp_path / "ask.py"
+    file.write_text(NAT.format(unsolicited="reset"))
+    program.write_text(ASK)
+    ask = f"/usr/bin/python3 {program} {outside} 80 5"
+    done = in_guest(["sh", "-euc", GUEST.format(file=file, ask=ask)])
+    assert done.status == 0, done.stderr.decode()
+    told = done.stdout.decode()
+    assert "-A FORWARD -i eth1 -p tcp -m conntrack --ctstate INVALID,NEW -j REJECT" in told
+    assert "netlab-forward" not in told
+    assert told.splitlines()[-2:] == ["1", "ConnectionRefusedError"]

@@ -163,4 +163,4 @@ def test_the_script_runs_and_the_ends_reach_each_other(name: str) -> None:
     argv = ["unshare", "-mn", "sh", "-ec", "mount -t tmpfs none /run\n" + body]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert "1 received" in done.stdout
+    assert "0% packet loss" in done.stdout  # of one packet, or two where the first took a second
