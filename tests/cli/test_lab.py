@@ -147,6 +147,19 @@ def test_the_undelayed_handshake_passes_for_everybody_and_skips_nothing(person: 
 
 
 @LIVE
+def test_a_delayed_handshake_passes_for_everybody_on_the_wire(person: Person) -> None:
+    results = person.folder / "results"
+    words = ("--variation", "rtt-100ms", "--impair", "wire", "--results", str(results))
+    done = person.run("lab", "run", "handshake", *words, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10 checks: 10 passed" in done.stdout
+    recording = results / "handshake" / "latest" / "rtt-100ms"
+    manifest = json.loads((recording / "manifest.json").read_text())
+    assert (manifest["backend"], manifest["backends"]) == ("wire", {"wire": "wire"})
+    assert {"wire/wire.journal", "wire/wire.json"} <= set(manifest["files"])
+
+
+@LIVE
 def test_every_planted_fault_breaks_the_check_it_names(tmp_path: Path) -> None:
     done = netlab("run", "handshake", *UNDELAYED, "--faults", "--results", str(tmp_path), "--json")
     assert done.returncode == 0, done.stdout + done.stderr

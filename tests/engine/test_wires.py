@@ -14,7 +14,7 @@ from netlab import _core
 from netlab.analysis.journal import Journal, Record, Verdict
 from netlab.engine.stage import Stage, open_stage
 from netlab.engine.wires import WireGoneError
-from netlab.errors import RecordingError
+from netlab.errors import EngineError, RecordingError
 from netlab.model.topology import Topology
 from netlab.model.yaml import loads
 from netlab.plan.backend import Backend
@@ -159,6 +159,23 @@ def test_a_wire_killed_in_the_last_moment_is_noticed(notebook: Notebook) -> None
         while Path(f"/proc/{pid_of_wire(notebook)}").exists() and time.monotonic() < end:
             time.sleep(0.01)
     assert stage.topology.name == "wires"
+
+
+def test_a_wire_dies_with_the_supervisor(notebook: Notebook) -> None:
+    wire = Path()
+    with (  # noqa: PT012
+        pytest.raises(EngineError, match="supervisor of the lab is gone"),
+        open_stage(two("delay: 1ms"), notebook, impair=Backend.WIRE) as stage,
+    ):
+        wire = Path(f"/proc/{pid_of_wire(notebook)}")
+        status = dict(line.split(":\t") for line in (wire / "status").read_text().splitlines())
+        os.kill(int(status["PPid"]), signal.SIGKILL)
+        stage.settle(30, because="it must not take so long")
+    end = time.monotonic() + 10
+    while wire.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not wire.exists()
+    assert not journal(notebook).closed
 
 
 def pid_of_wire(notebook: Notebook) -> int:
