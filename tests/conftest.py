@@ -70,6 +70,8 @@ PROBES: dict[str, tuple[Callable[[], bool], str]] = {
     "ping": (_has("ping"), "apt-get install iputils-ping"),
     "ss": (_has("ss"), "apt-get install iproute2"),
     "strace": (_has("strace"), "apt-get install strace"),
+    "ethtool": (_has("ethtool"), "apt-get install ethtool"),
+    "zstd": (_has("zstd"), "apt-get install zstd"),
     "uml": (_has("linux.uml"), "apt-get install user-mode-linux"),
     "captures": (CAPTURES.is_dir, f"no captures beside the checkout ({CAPTURES.name}/)"),
 }

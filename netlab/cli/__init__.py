@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -126,4 +127,6 @@ def main() -> NoReturn:
         name = f" {error.filename}" if error.filename else ""
         click.echo(f"error: {error.strerror or error}{name}", err=True)
         code = 2
+    # What was done is done and told: Ctrl-C while Python ends must not change the status.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
