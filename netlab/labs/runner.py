@@ -338,6 +338,27 @@ def _doubts(path: Path) -> Iterable[str]:
         dropped = int(counts["dropped_by_kernel"]) + int(counts["dropped_by_interface"])
         if dropped:
             yield f"the capture {counts['where']} lost {dropped} packets"
+    for file in sorted(path.glob("wire/*.json")):
+        for name, link in json.loads(file.read_text(encoding="utf-8"))["links"].items():
+            yield from (f"the wire of link '{name}': {doubt}" for doubt in _strains(link))
+
+
+_LATE_NS = 1_000_000  # a hundredth of the packets may leave so late
+
+
+def _strains(counters: Mapping[str, Any]) -> Iterable[str]:
+    """Return what a wire did that nobody asked for (crates/netlab-wire/README.md, Counters)."""
+    for port in ("a", "b"):
+        for name in ("kernel_drops", "oversize", "partial_checksum"):
+            if counters[port][name]:
+                yield f"{counters[port][name]} packets {name.replace('_', ' ')} at one end"
+    for way in ("a_to_b", "b_to_a"):
+        one = counters[way]
+        if one["dropped_overflow"]:
+            yield f"{one['dropped_overflow']} packets dropped for want of room"
+        late_ns = one["lateness"]["p99_ns"] if one["lateness"]["count"] else 0
+        if late_ns > _LATE_NS:
+            yield f"one packet in a hundred left {late_ns / 1e6:.1f} ms late, or more"
 
 
 def _provenance(recordings: Iterable[Recording]) -> dict[str, Any]:
