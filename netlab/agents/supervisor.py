@@ -845,9 +845,8 @@ class Supervisor:
             except RefusedError as refusal:
                 answer = {"error": refusal.fields}
             except OSError as error:
-                answer = {
-                    "error": {"kind": "system", "errno": error.errno, "what": str(error.filename)}
-                }
+                what = str(error.filename or f"the lab's part of '{message['do']}'")
+                answer = {"error": {"kind": "system", "errno": error.errno, "what": what}}
             except Exception:  # whatever one client made us do, the lab of the others goes on
                 import traceback
 
@@ -1236,10 +1235,13 @@ class Supervisor:
             **self.describe,
         }
         path = f"{options['state']}/state.json"
-        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w") as file:
-            json.dump(state, file)
-        os.replace(f"{path}.new", path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        try:
+            with os.fdopen(os.open(f"{path}.new", flags, 0o600), "w") as file:
+                json.dump(state, file)
+            os.replace(f"{path}.new", path)
+        except OSError as error:  # a full disk, most of all
+            raise RefusedError("system", errno=error.errno, what=path) from error
 
     def listen(self) -> None:
         """Open the control socket, which only the owner of its directory can reach."""
@@ -1373,7 +1375,8 @@ def main(arguments: list[str]) -> int:
         connection.send({"event": "failed", "error": refusal.fields})
         return 1
     except OSError as error:
-        fields = {"kind": "system", "errno": error.errno, "what": str(error.filename)}
+        what = str(error.filename or "the lab could not be started")
+        fields = {"kind": "system", "errno": error.errno, "what": what}
         connection.send({"event": "failed", "error": fields})
         return 1
     if child == 0:

@@ -458,3 +458,21 @@ def test_exec_imports_nothing_heavy(lab: Person) -> None:
         check=False,
     )
     assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.needs("netns")
+@pytest.mark.parametrize("room", ["8k", "12k", "16k"])
+def test_a_full_disk_for_what_is_written_down_is_one_sentence(tmp_path: Path, room: str) -> None:
+    script = (
+        f"mount -t tmpfs -o mode=700,size={room} none {tmp_path} && "
+        f"head -c 4096 /dev/zero >{tmp_path}/x && "
+        f"NETLAB_STATE_DIR={tmp_path} {sys.executable} -m netlab up {DUMBBELL}"
+    )
+    prefix = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-Urm"]
+    done = subprocess.run(
+        [*prefix, "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (2, 5), done.stderr
+    (sentence,) = done.stderr.splitlines()
+    assert "No space left on device" in sentence
+    assert "None" not in sentence
