@@ -8,7 +8,7 @@
 
 use netlab_mem::{advise_huge, prefetch};
 
-use crate::packet::{Chunk, Key, Origin, Packet};
+use crate::packet::{Chunk, Key, Origin, Packet, Tunnel};
 
 /// Packets per prefetch group.
 pub const GROUP: usize = 64;
@@ -16,7 +16,7 @@ pub const GROUP: usize = 64;
 /// "The index had nothing under this hash."
 pub const NO_SLOT: u32 = u32::MAX;
 
-/// State of a flow that packets touch: five cache lines.
+/// State of a flow that packets touch: four cache lines. With [`Story`], 344 octets per flow.
 #[derive(Clone, Debug, Default)]
 #[repr(C, align(64))]
 pub struct Flow {
@@ -38,8 +38,30 @@ pub struct Flow {
     pub counted: bool,
     /// The initial RTT is unset and a SYN was seen.
     pub initial_pending: bool,
+    /// Which handshake times are known, bits of [`known`].
+    pub known: u8,
     /// Per direction, indexed by sender: 0 the lower endpoint, 1 the higher.
     pub dirs: [Dir; 2],
+}
+
+/// Bits of [`Flow::known`]: what the slots of a [`Story`] that hold first a time, then an interval, hold.
+pub mod known {
+    /// The initial RTT.
+    pub const INITIAL: u8 = 1;
+    /// The time of the first SYN+ACK, or what became of it.
+    pub const ANSWERED: u8 = 2;
+    /// From the first SYN to the first SYN+ACK.
+    pub const TO_SYNACK: u8 = 4;
+    /// From there to the ACK.
+    pub const TO_ACK: u8 = 8;
+}
+
+/// Bits of [`Dir::held`].
+pub mod held {
+    /// `one_end` is the handle of a list of unacknowledged segments.
+    pub const RING: u8 = 1;
+    /// There are holes: `Trouble::ranges` is the handle of the octets seen.
+    pub const HOLES: u8 = 2;
 }
 
 /// One direction: first the line both directions' packets read, then the sender's own counters.
@@ -58,48 +80,47 @@ pub struct Dir {
     pub next_time: i64,
     /// Time of the newest packet of this sender, ns.
     pub ack_time: i64,
-    /// Raw window; all ones before the first packet.
-    pub window: u32,
-    /// Handle of the list of unacknowledged segments; 0 = at most one, kept below.
-    pub ring: u32,
-    /// Window scale: -1 unknown, -2 not used.
-    pub scale: i8,
-    /// Bits of [`crate::tcp::state`].
-    pub state: u16,
     /// The only unacknowledged segment, when `state` says there is one.
     pub one_seq: u32,
-    /// Its end.
+    /// Its end; or the handle of the list, when `held` says there are several.
     pub one_end: u32,
-    /// Its frame (low 32 bits).
-    pub one_frame: u32,
     /// Its time.
     pub one_time: i64,
+    /// First sequence number.
+    pub base: u32,
+    /// Raw window; see [`Dir::window`].
+    pub last_window: u16,
+    /// Bits of [`crate::tcp::state`].
+    pub state: u16,
+    /// Window scale: -1 unknown, -2 not used.
+    pub scale: i8,
+    /// Bits of [`held`].
+    pub held: u8,
+    /// Largest payload; longer ones are in [`crate::tcp::Trouble`].
+    pub max_seg: u16,
     /// Packets sent.
     pub packets: u32,
     /// Packets with payload.
     pub data_packets: u32,
-    /// Octets of frames.
-    pub bytes: u64,
-    /// Octets of IP datagrams.
-    pub ip_bytes: u64,
-    /// Octets of payload.
-    pub payload: u64,
-    /// Largest payload.
-    pub max_seg: u32,
+    /// Octets of frames, of IP datagrams, of payload: low 32 bits, the rest is in
+    /// [`crate::tcp::Trouble`].
+    pub octets: [u32; 3],
     /// Largest window offered, scaled.
     pub window_max: u32,
     /// Smallest window offered, scaled.
     pub window_min: u32,
     /// Most octets in flight (rule 17).
     pub flight_max: u32,
-    /// Octets in the first three SACK blocks of the newest packet.
-    pub sack_sum: u32,
-    /// First sequence number.
-    pub base: u32,
     /// Handle of RTT statistics of this sender's data; 0 = none yet.
     pub rtt: u32,
-    /// Handle of the byte ranges seen; 0 = one contiguous range up to `next`.
-    pub ranges: u32,
+}
+
+impl Dir {
+    /// Raw window of the newest packet; all ones before the first.
+    #[inline(always)]
+    pub fn window(&self) -> u32 {
+        if self.state & crate::tcp::state::WINDOW == 0 { u32::MAX } else { self.last_window.into() }
+    }
 }
 
 impl Default for Dir {
@@ -111,66 +132,57 @@ impl Default for Dir {
             dup: 0,
             next_time: 0,
             ack_time: 0,
-            window: u32::MAX,
-            ring: 0,
-            scale: -1,
-            state: crate::tcp::state::IN_FLIGHT_VALID,
             one_seq: 0,
             one_end: 0,
-            one_frame: 0,
             one_time: 0,
+            base: 0,
+            last_window: 0,
+            state: crate::tcp::state::IN_FLIGHT_VALID,
+            scale: -1,
+            held: 0,
+            max_seg: 0,
             packets: 0,
             data_packets: 0,
-            bytes: 0,
-            ip_bytes: 0,
-            payload: 0,
-            max_seg: 0,
+            octets: [0; 3],
             window_max: 0,
             window_min: u32::MAX,
             flight_max: 0,
-            sack_sum: 0,
-            base: 0,
             rtt: 0,
-            ranges: 0,
         }
     }
 }
 
-const _: () = assert!(size_of::<Flow>() == 320 && size_of::<Dir>() == 128);
+const _: () = assert!(size_of::<Flow>() == 256 && size_of::<Dir>() == 96);
 
-/// What is written once, or seldom: identity, handshake, close. Two cache lines.
+/// What is written once, or seldom: identity, handshake, close.
 #[derive(Clone, Debug, Default)]
-#[repr(align(64))]
 pub struct Story {
     /// Frame that created the flow.
     pub first_frame: u64,
     /// Earliest time stamp, ns.
     pub first_ts: i64,
-    /// Time of the most recent SYN without ACK; 0 = unset.
-    pub syn_time: i64,
-    /// Time of the first SYN, of the first SYN+ACK; `i64::MIN` = none.
-    pub handshake: [i64; 2],
-    /// Initial RTT, ns; 0 = unset.
-    pub initial_rtt: i64,
-    /// SYN to SYN+ACK, SYN+ACK to ACK; `i64::MIN` = unknown.
-    pub handshake_rtt: [i64; 2],
+    /// Time of the most recent SYN without ACK; once [`known::INITIAL`], the initial RTT.
+    pub(crate) initial: i64,
+    /// Time of the first SYN, of the first SYN+ACK (`i64::MIN` = none); once known, the time from the
+    /// first SYN to the first SYN+ACK, from there to the ACK.
+    pub(crate) handshake: [i64; 2],
     /// Events in order of first appearance, newest in the lowest four bits: 8, then the number of the
     /// letter; see [`Story::note`].
     history: u64,
-    /// Events so far, at most 16.
-    events: u8,
     /// Position in its frame of the header that created the flow.
     pub layer: u8,
     /// Interface of the first packet.
     pub interface: u16,
     /// Stream number; assigned at the end, or at once when asked for.
     pub stream: u32,
-    /// VLAN and tunnel of the first packet.
-    pub origin: Origin,
+    /// Identifier of the tunnel of the first packet.
+    tunnel_id: u32,
+    /// VLAN of the first packet.
+    vlan: u16,
+    /// Tunnel of the first packet.
+    tunnel: Tunnel,
     /// Packets with an initial number other than stored.
     pub reused_ports: u16,
-    /// Window scales sent, by direction; meaningful where the options have one.
-    pub scales: [u8; 2],
     /// Per direction.
     pub dirs: [DirStory; 2],
 }
@@ -180,51 +192,77 @@ pub struct Story {
 pub struct DirStory {
     /// Handle of [`crate::tcp::Trouble`]; 0 = nothing happened.
     pub trouble: u32,
-    /// SYN without ACK sent.
-    pub syn: u16,
-    /// SYN+ACK sent.
-    pub synack: u16,
-    /// FIN sent.
-    pub fin: u16,
-    /// RST sent.
-    pub rst: u16,
-    /// Options seen, bits of [`crate::packet::option`]; time stamps are a bit of the state.
-    pub options: u16,
     /// MSS option.
     pub mss: u16,
+    /// Options seen, the lower bits of [`crate::packet::option`]; time stamps are a bit of the state.
+    pub options: u8,
+    /// Window scale sent; meaningful where the options have one.
+    pub scale: u8,
+    /// Sent, by [`control`]; what goes beyond 255 is in [`crate::tcp::Trouble`].
+    pub controls: [u8; 4],
 }
 
-const _: () = assert!(size_of::<Story>() == 128);
+/// Indices of [`DirStory::controls`].
+pub mod control {
+    /// SYN without ACK.
+    pub const SYN: usize = 0;
+    /// SYN+ACK.
+    pub const SYNACK: usize = 1;
+    /// FIN.
+    pub const FIN: usize = 2;
+    /// RST.
+    pub const RST: usize = 3;
+}
+
+const _: () = assert!(size_of::<Flow>() + size_of::<Story>() <= 350);
 
 impl Story {
     pub(crate) fn new(packet: &Packet, chunk: &Chunk) -> Self {
+        let Origin { vlan, tunnel, tunnel_id } = origin(packet, chunk);
         Self {
             first_frame: chunk.first_frame + u64::from(packet.frame),
             first_ts: packet.ts,
             handshake: [i64::MIN; 2],
-            handshake_rtt: [i64::MIN; 2],
             stream: u32::MAX,
             interface: packet.interface,
             layer: packet.layer,
-            origin: origin(packet, chunk),
+            vlan,
+            tunnel,
+            tunnel_id,
             ..Self::default()
         }
     }
 
     /// Append an event: the number of its letter (0 to 7) and the direction.
     pub(crate) fn note(&mut self, letter: usize, dir: usize) {
-        if self.events < 16 {
-            self.history = self.history << 4 | (dir as u64) << 3 | letter as u64;
-            self.events += 1;
-        }
+        self.history = self.history << 4 | (dir as u64) << 3 | letter as u64;
     }
 
-    /// The events in order: number of the letter, direction.
-    pub fn events(&self) -> impl Iterator<Item = (usize, u8)> + '_ {
-        (0..self.events).rev().map(|back| {
-            let event = self.history >> (u32::from(back) * 4) & 15;
+    /// VLAN and tunnel of the first packet.
+    pub fn origin(&self) -> Origin {
+        Origin { vlan: self.vlan, tunnel: self.tunnel, tunnel_id: self.tunnel_id }
+    }
+
+    /// The events in order: number of the letter, direction. `letters` as in the flow.
+    pub fn events(&self, letters: u16) -> impl Iterator<Item = (usize, u8)> + '_ {
+        (0..letters.count_ones()).rev().map(|back| {
+            let event = self.history >> (back * 4) & 15;
             ((event & 7) as usize, (event >> 3) as u8)
         })
+    }
+}
+
+impl Flow {
+    /// Initial RTT, ns; 0 = unset.
+    pub fn initial_rtt(&self, story: &Story) -> i64 {
+        if self.known & known::INITIAL == 0 { 0 } else { story.initial }
+    }
+
+    /// SYN to SYN+ACK, SYN+ACK to ACK; `i64::MIN` = unknown.
+    pub fn handshake_rtt(&self, story: &Story) -> [i64; 2] {
+        let [to_synack, to_ack] = story.handshake;
+        let pick = |bit: u8, ns: i64| if self.known & bit == 0 { i64::MIN } else { ns };
+        [pick(known::TO_SYNACK, to_synack), pick(known::TO_ACK, to_ack)]
     }
 }
 

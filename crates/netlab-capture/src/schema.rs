@@ -41,7 +41,7 @@ fn flagged(flow: &FlowRef<'_>, side: usize, flag: u32) -> Value {
 }
 
 fn has(flow: &FlowRef<'_>, side: usize, bit: u16) -> Value {
-    tcp(flow, Value::Bool(flow.seldom(side).options & bit != 0))
+    tcp(flow, Value::Bool(u16::from(flow.seldom(side).options) & bit != 0))
 }
 
 fn sampled(flow: &FlowRef<'_>, side: usize, karn: bool, share: f64) -> Value {
@@ -81,14 +81,26 @@ pub fn protocol(number: u8) -> String {
     }
 }
 
+/// Packets of a side that open or close.
+struct Controls {
+    syn: u32,
+    synack: u32,
+    fin: u32,
+    rst: u32,
+}
+
 /// Zeek's connection state, from the packets of both sides.
 fn conn_state(flow: &FlowRef<'_>) -> &'static str {
-    let (o, r) = (flow.seldom(0), flow.seldom(1));
+    let controls = |side: usize| {
+        let [syn, synack, fin, rst] = flow.controls(side);
+        Controls { syn, synack, fin, rst }
+    };
+    let (o, r) = (controls(0), controls(1));
     let (sent, answered) = (flow.dir(0), flow.dir(1));
     if flow.flow.key.proto != proto::TCP {
         return if answered.packets > 0 { "SF" } else { "S0" };
     }
-    let established = r.synack > 0 && (o.syn > 0) && sent.packets > u32::from(o.syn);
+    let established = r.synack > 0 && (o.syn > 0) && sent.packets > o.syn;
     if o.syn == 0 && o.synack == 0 && r.synack == 0 && r.syn == 0 {
         return "OTH";
     }
@@ -145,7 +157,7 @@ fn closer(flow: &FlowRef<'_>) -> &'static str {
 /// Which side the capture was taken near: at the responder, the SYN+ACK follows the SYN at once and the
 /// ACK comes a round trip later; at the originator it is the other way round.
 fn capture_side(flow: &FlowRef<'_>) -> Value {
-    let [to_synack, to_ack] = flow.story.handshake_rtt;
+    let [to_synack, to_ack] = flow.flow.handshake_rtt(flow.story);
     if to_synack < 0 || to_ack < 0 {
         return Value::Null;
     }
@@ -175,9 +187,9 @@ const FLOW: &[OfFlow] = &[
     ("resp_h", Text, "", "address of the responder", "Zeek conn.log", |f| Value::Text(f.address(1))),
     ("resp_p", U64, "", "port of the responder; identifier of an ICMP echo", "Zeek conn.log", |f| u(f.port(1))),
     ("ip_version", U64, "", "4 or 6", "ip.version", |f| u(f.flow.key.version)),
-    ("vlan", U64, "", "outermost VLAN identifier of the first packet", "vlan.id", |f| known((f.story.origin.vlan > 0).then(|| u64::from(f.story.origin.vlan) - 1))),
-    ("tunnel", Text, "", "innermost tunnel around the first packet", "", |f| if f.story.origin.tunnel == Tunnel::None { Value::Null } else { Value::Text(f.story.origin.tunnel.name().into()) }),
-    ("tunnel_id", U64, "", "its identifier: VNI, TEID, key, label or session", "", |f| if f.story.origin.tunnel == Tunnel::None { Value::Null } else { u(f.story.origin.tunnel_id) }),
+    ("vlan", U64, "", "outermost VLAN identifier of the first packet", "vlan.id", |f| known((f.story.origin().vlan > 0).then(|| u64::from(f.story.origin().vlan) - 1))),
+    ("tunnel", Text, "", "innermost tunnel around the first packet", "", |f| if f.story.origin().tunnel == Tunnel::None { Value::Null } else { Value::Text(f.story.origin().tunnel.name().into()) }),
+    ("tunnel_id", U64, "", "its identifier: VNI, TEID, key, label or session", "", |f| if f.story.origin().tunnel == Tunnel::None { Value::Null } else { u(f.story.origin().tunnel_id) }),
     ("interface", U64, "", "interface of the first packet, over all sections", "frame.interface_id", |f| u(f.story.interface)),
     ("first_frame", U64, "", "frame number of the first packet", "frame.number", |f| u(f.story.first_frame)),
     ("last_frame", U64, "", "frame number of the last packet", "frame.number", |f| u(f.flow.last_frame)),
@@ -187,10 +199,10 @@ const FLOW: &[OfFlow] = &[
     ("completeness", U64, "bits", "1 SYN, 2 SYN+ACK, 4 ACK, 8 data, 16 FIN, 32 RST", "tcp.completeness", |f| tcp(f, u(f.flow.completeness))),
     ("history", Text, "", "first occurrence of S, H (SYN+ACK), A, D(ata), F, R, T (retransmission), W (zero window); lower case by the responder", "Zeek conn.log", |f| Value::Text(f.history())),
     ("closed_by", Text, "", "orig_fin, resp_fin, orig_rst or resp_rst: the first of these seen", "", |f| { let by = closer(f); if by.is_empty() { Value::Null } else { Value::Text(by.into()) } }),
-    ("initial_rtt", I64, "ns", "latest SYN to the first ACK without SYN", "tcp.analysis.initial_rtt", |f| signed(f.story.initial_rtt, 0)),
-    ("syn_rtt", I64, "ns", "first SYN to first SYN+ACK", "", |f| signed(f.story.handshake_rtt[0], i64::MIN)),
-    ("ack_rtt3", I64, "ns", "first SYN+ACK to the ACK of the originator", "", |f| signed(f.story.handshake_rtt[1], i64::MIN)),
-    ("syn_retries", U64, "packets", "SYNs beyond the first, both sides", "", |f| tcp(f, u(f.seldom(0).syn.saturating_sub(1) + f.seldom(1).syn.saturating_sub(u16::from(f.seldom(0).syn == 0))))),
+    ("initial_rtt", I64, "ns", "latest SYN to the first ACK without SYN", "tcp.analysis.initial_rtt", |f| signed(f.flow.initial_rtt(f.story), 0)),
+    ("syn_rtt", I64, "ns", "first SYN to first SYN+ACK", "", |f| signed(f.flow.handshake_rtt(f.story)[0], i64::MIN)),
+    ("ack_rtt3", I64, "ns", "first SYN+ACK to the ACK of the originator", "", |f| signed(f.flow.handshake_rtt(f.story)[1], i64::MIN)),
+    ("syn_retries", U64, "packets", "SYNs beyond the first, both sides", "", |f| tcp(f, u(f.controls(0)[0].saturating_sub(1) + f.controls(1)[0].saturating_sub(u32::from(f.controls(0)[0] == 0))))),
     ("reused_ports", U64, "packets", "SYNs with an initial number other than the stored one", "tcp.analysis.reused_ports", |f| tcp(f, u(f.story.reused_ports))),
     ("capture_side", Text, "", "estimate of where the capture was taken: orig, resp or middle", "handshake timing", capture_side),
 ];
@@ -198,21 +210,21 @@ const FLOW: &[OfFlow] = &[
 #[rustfmt::skip]
 const SIDE: &[OfSide] = &[
     ("pkts", U64, "packets", "packets sent", "tshark conv", |f, s| u(f.dir(s).packets)),
-    ("bytes", U64, "octets", "frame octets sent, link header included", "tshark conv", |f, s| u(f.dir(s).bytes)),
-    ("ip_bytes", U64, "octets", "IP octets sent", "Zeek orig_ip_bytes", |f, s| u(f.dir(s).ip_bytes)),
-    ("payload_bytes", U64, "octets", "transport payload sent, repetitions included", "tcp.len", |f, s| u(f.dir(s).payload)),
+    ("bytes", U64, "octets", "frame octets sent, link header included", "tshark conv", |f, s| u(f.octets(s)[0])),
+    ("ip_bytes", U64, "octets", "IP octets sent", "Zeek orig_ip_bytes", |f, s| u(f.octets(s)[1])),
+    ("payload_bytes", U64, "octets", "transport payload sent, repetitions included", "tcp.len", |f, s| u(f.octets(s)[2])),
     ("unique_bytes", U64, "octets", "payload without octets seen before", "tcptrace unique bytes", |f, s| {
         let again = f.trouble(s).map_or(0, |t| t.retrans_payload);
-        u(f.dir(s).payload.saturating_sub(again))
+        u(f.octets(s)[2].saturating_sub(again))
     }),
     ("data_pkts", U64, "packets", "packets with payload", "tcptrace actual data pkts", |f, s| u(f.dir(s).data_packets)),
-    ("max_seg", U64, "octets", "largest payload of one packet", "tcptrace max segm size", |f, s| u(f.dir(s).max_seg)),
+    ("max_seg", U64, "octets", "largest payload of one packet", "tcptrace max segm size", |f, s| u(f.max_seg(s))),
     ("pps", F64, "packets/s", "packets over the duration of the flow", "", |f, s| real(seconds(f).map(|t| f64::from(f.dir(s).packets) / t))),
-    ("throughput_bps", F64, "bit/s", "frame octets times 8 over the duration of the flow", "", |f, s| real(seconds(f).map(|t| f.dir(s).bytes as f64 * 8.0 / t))),
-    ("syn", U64, "packets", "SYNs without ACK", "", |f, s| tcp(f, u(f.seldom(s).syn))),
-    ("synack", U64, "packets", "SYNs with ACK", "", |f, s| tcp(f, u(f.seldom(s).synack))),
-    ("fin", U64, "packets", "FINs", "", |f, s| tcp(f, u(f.seldom(s).fin))),
-    ("rst", U64, "packets", "RSTs", "", |f, s| tcp(f, u(f.seldom(s).rst))),
+    ("throughput_bps", F64, "bit/s", "frame octets times 8 over the duration of the flow", "", |f, s| real(seconds(f).map(|t| f.octets(s)[0] as f64 * 8.0 / t))),
+    ("syn", U64, "packets", "SYNs without ACK", "", |f, s| tcp(f, u(f.controls(s)[0]))),
+    ("synack", U64, "packets", "SYNs with ACK", "", |f, s| tcp(f, u(f.controls(s)[1]))),
+    ("fin", U64, "packets", "FINs", "", |f, s| tcp(f, u(f.controls(s)[2]))),
+    ("rst", U64, "packets", "RSTs", "", |f, s| tcp(f, u(f.controls(s)[3]))),
     ("retransmission", U64, "packets", "retransmissions of all kinds", "tcp.analysis.retransmission", |f, s| flagged(f, s, analysis::RETRANSMISSION)),
     ("fast_retransmission", U64, "packets", "of these: after two duplicate ACKs within 20 ms", "tcp.analysis.fast_retransmission", |f, s| flagged(f, s, analysis::FAST_RETRANSMISSION)),
     ("spurious_retransmission", U64, "packets", "of these: already acknowledged", "tcp.analysis.spurious_retransmission", |f, s| flagged(f, s, analysis::SPURIOUS_RETRANSMISSION)),
@@ -257,8 +269,8 @@ const SIDE: &[OfSide] = &[
     ("karn_rtt_max", F64, "ns", "most", "tcptrace RTT max", |f, s| exact(f, s, true, |r| r.max as f64)),
     ("karn_rtt_mean", F64, "ns", "mean", "tcptrace RTT avg", |f, s| exact(f, s, true, |r| r.sum as f64 / f64::from(r.count))),
     ("karn_ambiguous", U64, "samples", "samples left out: sent more than once, or one below was sent again in between", "", |f, s| anomaly(f, s, |t| t.karn_ambiguous.into())),
-    ("mss", U64, "octets", "maximum segment size announced", "tcp.options.mss_val", |f, s| known((f.seldom(s).options & option::MSS != 0).then_some(f.seldom(s).mss.into()))),
-    ("wscale", U64, "bits", "window scale announced", "tcp.options.wscale.shift", |f, s| known((f.seldom(s).options & option::SCALE != 0).then_some(f.scale(s).into()))),
+    ("mss", U64, "octets", "maximum segment size announced", "tcp.options.mss_val", |f, s| known((u16::from(f.seldom(s).options) & option::MSS != 0).then_some(f.seldom(s).mss.into()))),
+    ("wscale", U64, "bits", "window scale announced", "tcp.options.wscale.shift", |f, s| known((u16::from(f.seldom(s).options) & option::SCALE != 0).then_some(f.scale(s).into()))),
     ("sack_perm", Bool, "", "SACK permitted announced", "tcp.options.sack_perm", |f, s| has(f, s, option::SACK_PERMITTED)),
     ("timestamps", Bool, "", "time stamps sent", "tcp.options.timestamp", |f, s| tcp(f, Value::Bool(f.dir(s).state & crate::tcp::state::TIMESTAMPS != 0))),
     ("tfo", Bool, "", "Fast Open option seen", "tcp.options.tfo", |f, s| has(f, s, option::FAST_OPEN)),

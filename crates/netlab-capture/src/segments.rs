@@ -66,7 +66,7 @@ impl Store {
             extra: extra.map(|e| Box::new(*e)),
             verdict: *verdict,
             base: [base(own), base(other)],
-            initial_rtt: story.initial_rtt,
+            initial_rtt: flow.initial_rtt(story),
             completeness: flow.completeness,
             window: crate::shard::scaled_window(flow, packet),
             scale: own.scale,

@@ -5,7 +5,7 @@
 
 use netlab_mem::prefetch;
 
-use crate::flows::{Flow, GROUP, NO_SLOT, Story, Table};
+use crate::flows::{Flow, GROUP, NO_SLOT, Story, Table, control};
 use crate::packet::{Chunk, Extra, Packet, flag, mark, proto};
 use crate::segments::{Series, Store};
 use crate::tcp::{Opening, Rules, Tcp, analysis};
@@ -204,11 +204,17 @@ impl Shard {
         }
         let own = &mut flow.dirs[dir];
         own.packets = own.packets.saturating_add(1);
-        own.bytes = own.bytes.wrapping_add(u64::from(packet.bytes));
-        own.ip_bytes = own.ip_bytes.wrapping_add(u64::from(packet.ip_bytes));
-        own.payload = own.payload.wrapping_add(u64::from(packet.len));
         own.data_packets += u32::from(packet.len > 0);
-        own.max_seg = own.max_seg.max(packet.len);
+        let [bytes, ip_bytes, payload] = own.octets;
+        let (bytes, first) = bytes.overflowing_add(packet.bytes);
+        let (ip_bytes, second) = ip_bytes.overflowing_add(packet.ip_bytes);
+        let (payload, third) = payload.overflowing_add(packet.len);
+        own.octets = [bytes, ip_bytes, payload];
+        own.max_seg = own.max_seg.max(packet.len.min(0xffff) as u16);
+        if first | second | third | (packet.len > 0xffff) {
+            let trouble = self.tcp.trouble(&mut self.table.stories[slot].dirs[dir].trouble);
+            trouble.carry([first, second, third], packet.len);
+        }
     }
 
     #[inline(always)]
@@ -235,7 +241,7 @@ impl Shard {
         // tcp.completeness and the history: both change a few times in a flow's life.
         let data = packet.len > 0;
         let acks = packet.flags & flag::ACK != 0;
-        let mut complete = if data && acks { 8 } else { 0 };
+        let mut complete = if data && acks && packet.flags & flag::SYN == 0 { 8 } else { 0 };
         if acks {
             complete |= match packet.flags & (flag::SYN | flag::FIN) {
                 0 if !data => 4,
@@ -325,7 +331,9 @@ impl Shard {
                 }
             }
             if packet.flags & flag::ACK == 0 && (fresh || opening == Opening::Reused) {
-                self.table.flows[*slot].completeness |= 1;
+                // Data on the SYN that opens the stream counts; on no other SYN.
+                let data = packet.len > 0 && packet.marks & (mark::QUOTED | mark::BOGUS) == 0;
+                self.table.flows[*slot].completeness |= if data { 9 } else { 1 };
             }
         }
         if packet.marks & (mark::QUOTED | mark::BOGUS) != 0 {
@@ -335,17 +343,21 @@ impl Shard {
         let own = &mut story.dirs[dir];
         match packet.flags & (flag::SYN | flag::ACK) {
             flag::SYN => {
-                own.syn = own.syn.saturating_add(1);
+                self.tcp.control(own, control::SYN);
                 if !flow.decided {
                     flow.decided = true;
                     flow.originator = dir as u8;
                 }
             }
             flag::ACK | 0 => {}
-            _ => own.synack = own.synack.saturating_add(1),
+            _ => self.tcp.control(own, control::SYNACK),
         }
-        own.fin = own.fin.saturating_add(u16::from(packet.flags & flag::FIN != 0));
-        own.rst = own.rst.saturating_add(u16::from(packet.flags & flag::RST != 0));
+        if packet.flags & flag::FIN != 0 {
+            self.tcp.control(own, control::FIN);
+        }
+        if packet.flags & flag::RST != 0 {
+            self.tcp.control(own, control::RST);
+        }
         flags
     }
 
@@ -408,9 +420,9 @@ impl Shard {
             leave[slot as usize] = true;
             let flow = &self.table.flows[slot as usize];
             self.evicted.flows += 1;
-            for dir in &flow.dirs {
+            for (dir, seldom) in flow.dirs.iter().zip(&self.table.stories[slot as usize].dirs) {
                 self.evicted.packets += u64::from(dir.packets);
-                self.evicted.bytes += dir.bytes;
+                self.evicted.bytes += self.tcp.octets_of(dir, seldom)[0];
             }
             self.tcp.release(&self.table.flows[slot as usize], &self.table.stories[slot as usize]);
         }

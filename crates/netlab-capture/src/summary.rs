@@ -130,12 +130,29 @@ impl<'a> FlowRef<'a> {
 
     /// Window scale option of a side, if it sent one.
     pub fn scale(self, side: usize) -> u8 {
-        self.story.scales[self.index(side)]
+        self.seldom(side).scale
     }
 
     /// Anomalies of a side, if any.
     pub fn trouble(self, side: usize) -> Option<&'a Trouble> {
         self.shard.tcp.troubles.get((self.seldom(side).trouble as usize).wrapping_sub(1))
+    }
+
+    /// Octets a side sent: of frames, of IP datagrams, of payload.
+    pub fn octets(self, side: usize) -> [u64; 3] {
+        self.shard.tcp.octets_of(self.dir(side), self.seldom(side))
+    }
+
+    /// Largest payload a side sent.
+    pub fn max_seg(self, side: usize) -> u32 {
+        let long = self.trouble(side).map_or(0, |t| t.max_seg);
+        long.max(self.dir(side).max_seg.into())
+    }
+
+    /// Packets a side sent with SYN, SYN and ACK, FIN, RST.
+    pub fn controls(self, side: usize) -> [u32; 4] {
+        let beyond = self.trouble(side).map_or([0; 4], |t| t.controls);
+        std::array::from_fn(|i| u32::from(self.seldom(side).controls[i]).saturating_add(beyond[i]))
     }
 
     /// RTT statistics of a side's data; Karn's when asked.
@@ -171,7 +188,7 @@ impl<'a> FlowRef<'a> {
     /// The history as text: upper case by the originator.
     pub fn history(self) -> String {
         self.story
-            .events()
+            .events(self.flow.letters)
             .map(|(letter, dir)| {
                 let plain = crate::shard::LETTERS[letter];
                 char::from(if dir == self.flow.originator { plain } else { plain.to_ascii_lowercase() })

@@ -12,7 +12,7 @@ pub mod histogram;
 pub mod ranges;
 pub mod ring;
 
-use crate::flows::{Dir, Flow, Story};
+use crate::flows::{Dir, DirStory, Flow, Story, control, held, known};
 use crate::packet::{Extra, Packet, flag, mark, option};
 use histogram::Rtts;
 use ranges::Ranges;
@@ -40,8 +40,8 @@ pub mod state {
     pub const RANGES: u16 = 256;
     /// `next` was last moved by a packet without data.
     pub const NEXT_BY_EMPTY: u16 = 512;
-    /// A FIN was sent.
-    pub const FIN: u16 = 1024;
+    /// A packet was sent: the window is known.
+    pub const WINDOW: u16 = 1024;
     /// A retransmission happened: Karn's statistics may differ.
     pub const KARN: u16 = 2048;
     /// The window is closed since `Trouble::closed_since`.
@@ -158,6 +158,16 @@ pub struct Trouble {
     pub cwr: u32,
     /// Congestion experienced.
     pub ce: u32,
+    /// Octets in the first three SACK blocks of the newest packet, while `state` has [`state::SACK`].
+    sack_sum: u32,
+    /// Handle of the octet ranges seen, while there are holes; else one range up to `next`.
+    ranges: u32,
+    /// Upper halves of the octet counts.
+    octets: [u32; 3],
+    /// Largest payload above 65,535.
+    pub max_seg: u32,
+    /// SYN, SYN+ACK, FIN, RST beyond 255.
+    pub controls: [u32; 4],
     /// When the window closed.
     pub closed_since: i64,
     /// Time this side's window was closed, ns.
@@ -180,6 +190,15 @@ pub struct Trouble {
 const MAX_REPEATS: usize = 1024;
 
 impl Trouble {
+    /// Octet counts went over; `len` may be too long for the record.
+    #[cold]
+    pub(crate) fn carry(&mut self, over: [bool; 3], len: u32) {
+        for (high, over) in self.octets.iter_mut().zip(over) {
+            *high = high.saturating_add(u32::from(over));
+        }
+        self.max_seg = self.max_seg.max(if len > 0xffff { len } else { 0 });
+    }
+
     fn repeat(&mut self, seq: u32, time: i64) {
         while self.repeats.last().is_some_and(|&(known, _)| !before(known, seq)) {
             self.repeats.pop();
@@ -207,6 +226,8 @@ pub struct Detail {
     pub dup_frame: u32,
     /// Frame that moved `next` last (low 32 bits).
     pub next_frame: u32,
+    /// Frame of the only unacknowledged segment (low 32 bits).
+    one_frame: u32,
     push_bytes: u32,
     push_last: bool,
 }
@@ -287,7 +308,7 @@ impl Tcp {
                 Opening::Renumbered
             };
         }
-        let ended = story.dirs.iter().any(|d| d.rst > 0 || d.fin > 0);
+        let ended = story.dirs.iter().any(|d| d.controls[control::RST] > 0 || d.controls[control::FIN] > 0);
         if syn == flag::SYN && self.rules == Rules::V44 && ended { Opening::Reused } else { Opening::Same }
     }
 
@@ -306,6 +327,22 @@ impl Tcp {
             };
         }
         &mut self.troubles[*handle as usize - 1]
+    }
+
+    /// Count a packet that opens or closes.
+    pub(crate) fn control(&mut self, own: &mut DirStory, which: usize) {
+        if own.controls[which] < u8::MAX {
+            own.controls[which] += 1;
+        } else {
+            let beyond = &mut self.trouble(&mut own.trouble).controls[which];
+            *beyond = beyond.saturating_add(1);
+        }
+    }
+
+    /// Octets a direction sent: of frames, of IP datagrams, of payload.
+    pub fn octets_of(&self, dir: &Dir, seldom: &DirStory) -> [u64; 3] {
+        let high = self.troubles.get((seldom.trouble as usize).wrapping_sub(1)).map_or([0; 3], |t| t.octets);
+        std::array::from_fn(|i| u64::from(high[i]) << 32 | u64::from(dir.octets[i]))
     }
 
     /// Advance the flow by one packet. `DETAIL`: also keep what only the segment table shows.
@@ -366,7 +403,7 @@ impl Tcp {
         let mut flags = 0u32;
         let pure = len == 0 && !ctl && seq == f.next && ack == f.ack;
         // 1
-        let probe = len == 1 && seq == f.next && r.window == 0;
+        let probe = len == 1 && seq == f.next && r.window() == 0;
         if probe {
             flags |= a::ZERO_WINDOW_PROBE;
         } else {
@@ -384,7 +421,7 @@ impl Tcp {
                 flags |= a::KEEP_ALIVE;
             }
             // 5
-            if pure && window != 0 && window != f.window {
+            if pure && window != 0 && window != f.window() {
                 let sack = step.extra.is_some_and(|e| e.sack_count > 0);
                 if self.rules == Rules::V44 && sack {
                     self.duplicate::<DETAIL>(f, step, verdict, &mut flags);
@@ -396,11 +433,11 @@ impl Tcp {
             if len > 0 && !ctl && r.scale != -1 {
                 let shift =
                     if r.scale == -2 || r.state & state::FIRST_ACK_PENDING != 0 { 0 } else { r.scale as u32 };
-                if end == r.ack.wrapping_add(r.window.wrapping_shl(shift)) {
+                if end == r.ack.wrapping_add(r.window().wrapping_shl(shift)) {
                     flags |= a::WINDOW_FULL;
                 }
             }
-            if pure && window == f.window {
+            if pure && window == f.window() {
                 if window != 0 {
                     if r.state & state::LAST_KEEP_ALIVE != 0 {
                         // 7
@@ -420,7 +457,7 @@ impl Tcp {
                 && seq == f.next
                 && ack == f.ack.wrapping_add(1)
                 && window == 0
-                && f.window == 0
+                && f.window() == 0
                 && r.state & state::LAST_PROBE != 0
             {
                 // 8 of 4.4: the probe's octet was taken
@@ -445,7 +482,8 @@ impl Tcp {
             let below = before(seq, f.next);
             let stuck = below && !(len > 1 && seq == f.next.wrapping_sub(1));
             if below || len > 0 && r.ack != 0 && !before(r.ack, end) {
-                self.repeated::<DETAIL>(f, r, story, step, stuck, &mut flags, verdict);
+                let initial = if flow.known & known::INITIAL == 0 { 0 } else { story.initial };
+                self.repeated::<DETAIL>(f, r, initial, step, stuck, &mut flags, verdict);
             }
         } else if len > 0 && flags & a::KEEP_ALIVE == 0 && r.ack != 0 && !before(r.ack, end) {
             // 12a needs no earlier segment
@@ -455,15 +493,18 @@ impl Tcp {
         if len > 0 || edge != 0 {
             let syn = u32::from(packet.flags & flag::SYN != 0);
             self.octets(f, r, story, step, syn, edge, verdict);
-        } else if flags & a::LOST_SEGMENT != 0 && f.ranges == 0 && f.state & state::RANGES != 0 {
+        } else if flags & a::LOST_SEGMENT != 0 && f.held & held::HOLES == 0 && f.state & state::RANGES != 0 {
             // `next` is about to jump over octets that were not seen.
-            self.hole(f);
+            self.hole(f, &mut story.dirs[dir].trouble);
         }
         // 13
         let mut close = end;
         if len > 0 || edge != 0 {
-            let listed =
-                if f.ring == 0 { usize::from(f.state & state::ONE != 0) } else { self.rings.len(f.ring) };
+            let listed = if f.held & held::RING == 0 {
+                usize::from(f.state & state::ONE != 0)
+            } else {
+                self.rings.len(f.one_end)
+            };
             if listed < LIMIT {
                 close = end.wrapping_add(edge);
                 let entry = Entry {
@@ -473,7 +514,7 @@ impl Tcp {
                     frame: step.frame as u32,
                     repeated: verdict.tail_seen,
                 };
-                self.list(f, entry);
+                self.list::<DETAIL>(f, step, entry);
             }
         }
         // 14
@@ -492,7 +533,8 @@ impl Tcp {
             f.reach = f.next;
         }
         // 15
-        f.window = window;
+        f.last_window = packet.window;
+        f.state |= state::WINDOW;
         f.ack = ack;
         f.ack_time = now;
         f.state &= !(state::LAST_KEEP_ALIVE | state::LAST_PROBE);
@@ -500,16 +542,23 @@ impl Tcp {
             f.state |= if probe { state::LAST_PROBE } else { state::LAST_KEEP_ALIVE };
         }
         // 16
-        if r.ring != 0 || r.state & state::ONE != 0 {
-            self.acknowledge(r, story, 1 - dir, ack, now, &mut flags, verdict);
+        if r.held & held::RING != 0 || r.state & state::ONE != 0 {
+            self.acknowledge::<DETAIL>(r, story, step, ack, now, &mut flags, verdict);
         }
         // 17
-        if len > 0 && f.state & state::IN_FLIGHT_VALID != 0 && (f.ring != 0 || f.state & state::ONE != 0) {
-            let (first, last) = match f.ring {
+        if len > 0
+            && f.state & state::IN_FLIGHT_VALID != 0
+            && (f.held & held::RING != 0 || f.state & state::ONE != 0)
+        {
+            let (first, last) = match f.held & held::RING {
                 0 => (f.one_seq.wrapping_sub(f.base), f.one_end.wrapping_sub(f.base)),
-                ring => self.rings.ends(ring, f.base),
+                _ => self.rings.ends(f.one_end, f.base),
             };
-            let flight = last.wrapping_sub(first).wrapping_sub(r.sack_sum);
+            let sacked = match r.state & state::SACK {
+                0 => 0,
+                _ => self.trouble(&mut story.dirs[1 - dir].trouble).sack_sum,
+            };
+            let flight = last.wrapping_sub(first).wrapping_sub(sacked);
             if flight > 0 && flight < 2_000_000_000 {
                 verdict.in_flight = flight - edge;
                 f.flight_max = f.flight_max.max(verdict.in_flight);
@@ -578,8 +627,8 @@ impl Tcp {
         *flags |= a::ACK_LOST_SEGMENT;
         // The newest segments, as far down as they touch one another.
         let mut tail: Option<(u32, u32)> = None;
-        if r.ring != 0 {
-            for entry in self.rings.sent(r.ring).iter().rev() {
+        if r.held & held::RING != 0 {
+            for entry in self.rings.sent(r.one_end).iter().rev() {
                 tail = match tail {
                     None => Some((entry.seq, entry.end)),
                     Some((low, high)) if entry.end == low => Some((entry.seq, high)),
@@ -602,7 +651,7 @@ impl Tcp {
         &mut self,
         f: &Dir,
         r: &Dir,
-        story: &Story,
+        initial: i64,
         step: &Step<'_>,
         stuck: bool,
         flags: &mut u32,
@@ -627,15 +676,15 @@ impl Tcp {
             return;
         }
         // c
-        let limit = if story.initial_rtt == 0 { ORDER_LIMIT } else { story.initial_rtt as u64 };
+        let limit = if initial == 0 { ORDER_LIMIT } else { initial as u64 };
         let mut at_end = f.next == end.wrapping_add(edge);
         let mut listed = false;
         if later {
             at_end &= f.state & state::NEXT_BY_EMPTY == 0;
             let same = |e: &Entry| e.seq == seq && e.end == end.wrapping_add(edge);
-            listed = match f.ring {
+            listed = match f.held & held::RING {
                 0 => f.state & state::ONE != 0 && f.one_seq == seq && f.one_end == end.wrapping_add(edge),
-                ring => self.rings.iter(ring).any(|e| same(&e)),
+                _ => self.rings.iter(f.one_end).any(|e| same(&e)),
             };
         }
         if since(now, f.next_time) < limit && !at_end && !listed {
@@ -644,13 +693,15 @@ impl Tcp {
         }
         // d
         *flags |= a::RETRANSMISSION;
-        let oldest = match f.ring {
-            0 if f.state & state::ONE != 0 => Some((f.one_time, f.one_frame)),
-            0 => None,
-            ring if later => {
-                self.rings.sent(ring).iter().find(|e| !before(e.seq, seq)).map(|e| (e.time, e.frame))
+        let oldest = match f.held & held::RING {
+            0 if f.state & state::ONE != 0 => {
+                Some((f.one_time, if DETAIL { self.details[step.slot][step.dir].one_frame } else { 0 }))
             }
-            ring => self.rings.oldest(ring).map(|e| (e.time, e.frame)),
+            0 => None,
+            _ if later => {
+                self.rings.sent(f.one_end).iter().find(|e| !before(e.seq, seq)).map(|e| (e.time, e.frame))
+            }
+            _ => self.rings.oldest(f.one_end).map(|e| (e.time, e.frame)),
         };
         let next_frame = if DETAIL { self.details[step.slot][step.dir].next_frame } else { 0 };
         let (then, frame) = oldest.unwrap_or((f.next_time, next_frame));
@@ -660,34 +711,43 @@ impl Tcp {
 
     /// Rule 13: remember a segment until it is acknowledged.
     #[inline(always)]
-    fn list(&mut self, f: &mut Dir, entry: Entry) {
-        if f.ring == 0 {
+    fn list<const DETAIL: bool>(&mut self, f: &mut Dir, step: &Step<'_>, entry: Entry) {
+        if f.held & held::RING == 0 {
             if f.state & state::ONE == 0 {
                 f.one_seq = entry.seq;
                 f.one_end = entry.end;
                 f.one_time = entry.time;
-                f.one_frame = entry.frame;
+                if DETAIL {
+                    self.details[step.slot][step.dir].one_frame = entry.frame;
+                }
                 f.state = (f.state | state::ONE) & !state::ONE_REPEATED;
                 if entry.repeated {
                     f.state |= state::ONE_REPEATED;
                 }
                 return;
             }
-            f.ring = self.rings.take();
-            let one = self.one(f);
-            self.rings.push(f.ring, one);
+            // Which frame it was matters to the segment table only; to the list, that it came before.
+            let frame = if DETAIL {
+                self.details[step.slot][step.dir].one_frame
+            } else {
+                entry.frame.wrapping_sub(1)
+            };
+            let one = Self::one(f, frame);
+            f.one_end = self.rings.take();
+            f.held |= held::RING;
+            self.rings.push(f.one_end, one);
             f.state &= !state::ONE;
         }
-        self.rings.push(f.ring, entry);
+        self.rings.push(f.one_end, entry);
     }
 
     #[inline(always)]
-    fn one(&self, f: &Dir) -> Entry {
+    fn one(f: &Dir, frame: u32) -> Entry {
         Entry {
             seq: f.one_seq,
             end: f.one_end,
             time: f.one_time,
-            frame: f.one_frame,
+            frame,
             repeated: f.state & state::ONE_REPEATED != 0,
         }
     }
@@ -695,18 +755,19 @@ impl Tcp {
     /// Rule 16, for the list of the other side; and Karn's variant of the same sample.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
-    fn acknowledge(
+    fn acknowledge<const DETAIL: bool>(
         &mut self,
         r: &mut Dir,
         story: &mut Story,
-        other: usize,
+        step: &Step<'_>,
         ack: u32,
         now: i64,
         flags: &mut u32,
         verdict: &mut Verdict,
     ) {
-        let acked = if r.ring == 0 {
-            let one = self.one(r);
+        let other = 1 - step.dir;
+        let acked = if r.held & held::RING == 0 {
+            let one = Self::one(r, if DETAIL { self.details[step.slot][other].one_frame } else { 0 });
             if one.end == ack {
                 r.state &= !state::ONE;
                 Acked { exact: Some(one), newest: Some(one), partial: None }
@@ -720,10 +781,10 @@ impl Tcp {
                 Acked::default()
             }
         } else {
-            let acked = self.rings.acknowledge(r.ring, ack);
-            if self.rings.len(r.ring) == 0 {
-                self.rings.give(r.ring);
-                r.ring = 0;
+            let acked = self.rings.acknowledge(r.one_end, ack);
+            if self.rings.len(r.one_end) == 0 {
+                self.rings.give(r.one_end);
+                r.held &= !held::RING;
             }
             acked
         };
@@ -786,7 +847,7 @@ impl Tcp {
             if f.next == 0 || f.next == seq {
                 return;
             }
-        } else if f.ranges == 0 && seq == f.next && r.window != 0 {
+        } else if f.held & held::HOLES == 0 && seq == f.next && r.window() != 0 {
             return;
         }
         self.odd_octets(f, r, story, step, syn, size, verdict);
@@ -806,23 +867,26 @@ impl Tcp {
         verdict: &mut Verdict,
     ) {
         let seq = step.packet.seq;
-        if f.ranges == 0 {
-            self.hole(f);
+        let handle = &mut story.dirs[step.dir].trouble;
+        if f.held & held::HOLES == 0 {
+            self.hole(f, handle);
         }
-        if r.window == 0 && syn == 0 {
+        if r.window() == 0 && syn == 0 {
             if seq == r.ack {
                 let trouble = self.trouble(&mut story.dirs[step.dir].trouble);
                 trouble.retrans_payload += u64::from(step.packet.len);
             }
             return;
         }
-        let ranges = &mut self.ranges[f.ranges as usize - 1];
+        let which = self.trouble(handle).ranges;
+        let ranges = &mut self.ranges[which as usize - 1];
         let added = ranges.add(seq, size);
         let high = seq.wrapping_add(size);
         let next = if before(f.next, high) { high } else { f.next };
         if ranges.whole() == Some(next) {
-            self.free_ranges.push(f.ranges);
-            f.ranges = 0;
+            self.free_ranges.push(which);
+            self.trouble(handle).ranges = 0;
+            f.held &= !held::HOLES;
         }
         if added == ranges::Added::default() {
             return;
@@ -837,8 +901,8 @@ impl Tcp {
             trouble.retrans_packets += 1;
             verdict.overlap = added.overlap;
             verdict.tail_seen = added.tail_seen;
-            if f.ring != 0 {
-                self.rings.mark_repeated(f.ring, seq, high);
+            if f.held & held::RING != 0 {
+                self.rings.mark_repeated(f.one_end, seq, high);
             } else if f.state & state::ONE != 0 && before(seq, f.one_end) && !before(high, f.one_end) {
                 f.state |= state::ONE_REPEATED;
             }
@@ -846,14 +910,17 @@ impl Tcp {
     }
 
     /// Begin to keep ranges: what was seen so far is one, up to `next`, no longer than comparisons reach.
-    fn hole(&mut self, f: &mut Dir) {
-        let far = f.payload > 1 << 30 || f.next.wrapping_sub(f.base) > 1 << 30;
+    fn hole(&mut self, f: &mut Dir, trouble: &mut u32) {
+        let [_, _, payload] = f.octets;
+        let far =
+            payload > 1 << 30 || self.trouble(trouble).octets[2] > 0 || f.next.wrapping_sub(f.base) > 1 << 30;
         let low = if far { f.next.wrapping_sub(1 << 30) } else { f.base };
         let handle = self.free_ranges.pop().unwrap_or_else(|| {
             self.ranges.push(Ranges::default());
             self.ranges.len() as u32
         });
-        f.ranges = handle;
+        f.held |= held::HOLES;
+        self.trouble(trouble).ranges = handle;
         self.ranges[handle as usize - 1].begin(low, f.next);
     }
 
@@ -867,23 +934,26 @@ impl Tcp {
         let (f, r) = if dir == 0 { (&mut low[0], &mut high[0]) } else { (&mut high[0], &mut low[0]) };
         if acks && !syn && flow.initial_pending {
             // A difference of 0 leaves it unset: the next such packet tries again.
-            story.initial_rtt = packet.ts.wrapping_sub(story.syn_time);
-            flow.initial_pending = story.initial_rtt == 0;
+            let rtt = packet.ts.wrapping_sub(story.initial);
+            if rtt != 0 {
+                story.initial = rtt;
+                flow.known |= known::INITIAL;
+                flow.initial_pending = false;
+            }
         }
         if acks && !syn && f.state & state::FIRST_ACK_PENDING != 0 {
-            let [_, answered] = story.handshake;
-            let opener = story.dirs[dir].synack == 0 && packet.flags & flag::RST == 0;
-            if story.handshake_rtt[1] == i64::MIN && answered != i64::MIN && opener {
-                story.handshake_rtt[1] = packet.ts.wrapping_sub(answered);
+            let opener = story.dirs[dir].controls[control::SYNACK] == 0 && packet.flags & flag::RST == 0;
+            if flow.known & (known::ANSWERED | known::TO_ACK) == known::ANSWERED && opener {
+                story.handshake[1] = packet.ts.wrapping_sub(story.handshake[1]);
+                flow.known |= known::TO_ACK;
             }
             f.state &= !state::FIRST_ACK_PENDING;
         }
-        f.sack_sum = 0;
         f.state = f.state & !state::SACK | packet.marks & state::TIMESTAMPS;
         if syn || extra.is_some() {
-            self.rare(f, r, story, step);
+            self.rare(f, r, story, &mut flow.known, step);
             if syn && !acks {
-                flow.initial_pending = story.initial_rtt == 0 && packet.ts != 0;
+                flow.initial_pending = flow.known & known::INITIAL == 0 && packet.ts != 0;
             }
         }
         // The window as offered: scaled once both sides' SYNs allow it.
@@ -917,31 +987,37 @@ impl Tcp {
 
     /// SYNs and packets with options beyond time stamps.
     #[inline(never)]
-    fn rare(&mut self, f: &mut Dir, r: &mut Dir, story: &mut Story, step: &Step<'_>) {
+    fn rare(&mut self, f: &mut Dir, r: &mut Dir, story: &mut Story, times: &mut u8, step: &Step<'_>) {
         let Step { packet, extra, dir, .. } = *step;
         let syn = packet.flags & flag::SYN != 0;
         let acks = packet.flags & flag::ACK != 0;
         if syn {
             f.state |= state::FIRST_ACK_PENDING;
-            let kind = usize::from(acks);
+            let first = &mut story.handshake;
             if !acks {
-                story.syn_time = packet.ts;
-            }
-            if story.handshake[kind] == i64::MIN {
-                story.handshake[kind] = packet.ts;
-                if acks && story.handshake[0] != i64::MIN {
-                    story.handshake_rtt[0] = packet.ts.wrapping_sub(story.handshake[0]);
+                if *times & known::INITIAL == 0 {
+                    story.initial = packet.ts;
+                }
+                if *times & known::ANSWERED == 0 && first[0] == i64::MIN {
+                    first[0] = packet.ts;
+                }
+            } else if *times & known::ANSWERED == 0 {
+                *times |= known::ANSWERED;
+                first[1] = packet.ts;
+                if first[0] != i64::MIN {
+                    first[0] = packet.ts.wrapping_sub(first[0]);
+                    *times |= known::TO_SYNACK;
                 }
             }
         }
         let own = &mut story.dirs[dir];
         if let Some(extra) = extra {
-            own.options |= extra.options;
+            own.options |= (extra.options & 0xff) as u8;
             if extra.options & option::MSS != 0 && syn {
                 own.mss = extra.mss;
             }
             if extra.options & option::SCALE != 0 && syn {
-                story.scales[dir] = extra.scale;
+                own.scale = extra.scale;
                 f.scale = extra.scale.min(14) as i8;
             }
             if extra.sack_count > 0 {
@@ -951,9 +1027,9 @@ impl Tcp {
                     .iter()
                     .take(3)
                     .fold(0u32, |sum, (left, right)| sum.wrapping_add(right.wrapping_sub(*left)));
-                f.sack_sum = sum;
                 let duplicate = is_dsack(blocks, packet.ack);
                 let trouble = self.trouble(&mut own.trouble);
+                trouble.sack_sum = sum;
                 trouble.sack_packets += 1;
                 trouble.sack_blocks += u32::from(extra.sack_count);
                 trouble.dsack += u32::from(duplicate);
@@ -985,16 +1061,17 @@ impl Tcp {
     /// Take back what an evicted flow holds in the pools.
     pub fn release(&mut self, flow: &Flow, story: &Story) {
         for dir in &flow.dirs {
-            if dir.ring != 0 {
-                self.rings.give(dir.ring);
-            }
-            if dir.ranges != 0 {
-                self.free_ranges.push(dir.ranges);
+            if dir.held & held::RING != 0 {
+                self.rings.give(dir.one_end);
             }
             self.rtts.release(dir.rtt);
         }
         for dir in &story.dirs {
             if dir.trouble != 0 {
+                let ranges = self.trouble(&mut dir.trouble.clone()).ranges;
+                if ranges != 0 {
+                    self.free_ranges.push(ranges);
+                }
                 self.free_troubles.push(dir.trouble);
             }
         }
