@@ -10,6 +10,7 @@ import ctypes
 import functools
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,13 @@ PROBES: dict[str, tuple[Callable[[], bool], str]] = {
 def available(what: str) -> bool:
     """Say whether the machine can do `what`, probing once per session."""
     return PROBES[what][0]()
+
+
+def pytest_configure() -> None:
+    # A shell that starts us in the background has us ignore SIGINT, and so would everything we
+    # start: programs under test must see Ctrl-C as they do in a terminal.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -191,9 +191,8 @@ ip netns exec h0 ping -c 5 -i 0.3 -q 10.0.9.2
 @uml
 def test_ten_delays_of_ten_milliseconds_each_way_make_two_hundred(guest: GuestMachine) -> None:
     summary = script(guest, CHAIN).splitlines()[-1]
-    minimum, mean, *_ = (float(v) for v in summary.split("=")[1].split("ms")[0].split("/"))
-    assert minimum >= 200
-    assert mean <= 220
+    minimum = float(summary.split("=")[1].split("/")[0])
+    assert 200 <= minimum <= 220  # the quickest: a busy machine only ever adds
 
 
 @uml
