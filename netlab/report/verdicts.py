@@ -62,7 +62,7 @@ def render(groups: Sequence[Group], *, width: int, paint: Paint = plain) -> str:
 
 def _table(lines: Sequence[Line], width: int, paint: Paint) -> list[str]:
     rest = width - OUTCOME - 4
-    claim = min(max((len(line.claim) for line in lines), default=0), rest * 45 // 100)
+    claim = min(max((len(line.claim) for line in lines), default=1) or 1, rest * 45 // 100)
     seen = (rest - claim) // 2
     bound = rest - claim - seen
     out = [f"  {'':{OUTCOME}}{'check':<{claim}}  {'observed':<{seen}}{'expected'}"]
