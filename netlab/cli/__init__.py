@@ -101,6 +101,14 @@ def cli(machine: str, writable: tuple[str, ...]) -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with the documented status (docs/exit-codes.md)."""
+    interrupts: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> NoReturn:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         status = cli.main(standalone_mode=False)
         code = status if isinstance(status, int) else 0
@@ -127,6 +135,12 @@ def main() -> NoReturn:
         name = f" {error.filename}" if error.filename else ""
         click.echo(f"error: {error.strerror or error}{name}", err=True)
         code = 2
+    except Exception:
+        if not interrupts:
+            raise
+        # A library in the middle of something made another exception of it.
+        click.echo("interrupted", err=True)
+        code = 130
     # What was done is done and told: Ctrl-C while Python ends must not change the status.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)

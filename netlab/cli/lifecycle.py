@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,15 @@ def up(
 
     began = time.monotonic()
     _check_name(name)
-    lab, fresh = lifecycle.up(topology, name=name, rootless=rootless, named=named, impair=wanted)
+    lab, fresh = lifecycle.up(
+        topology,
+        name=name,
+        rootless=rootless,
+        named=named,
+        impair=wanted,
+        # From here the lab stays and we say so: status 130 would be untrue.
+        past_return=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
     told = lifecycle.summary(lab)
     if as_json:
         _print_json({**told, "fresh": fresh})

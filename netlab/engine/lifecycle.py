@@ -57,10 +57,12 @@ def up(
     plan: Plan | None = None,
     impair: Backend | None = None,
     step: Callable[[int], None] | None = None,
+    past_return: Callable[[], object] | None = None,
 ) -> tuple[Lab, bool]:
     """Build a lab that stays; returns it, and whether it is new (False: it ran already).
 
-    `impair` is the one back end that may impair links (None: the best that can).
+    `past_return` is called when the lab is complete and about to stay: an interrupt that comes
+    later comes too late. `impair` is the one back end that may impair links (None: the best).
     UsageError when another network runs under the name. With `named` the nodes have names under
     /run/netns too.
     """
@@ -93,6 +95,8 @@ def up(
         if named:
             _name(plan, started)
         _start_processes(topology, plan, started)
+        if past_return is not None:
+            past_return()
         started.commit(digest=digest(topology), impair=impair)
         started.channel.close()
         started.agent.ended(5.0)
