@@ -151,7 +151,9 @@ def test_a_delayed_handshake_passes_for_everybody_on_the_wire(person: Person) ->
     results = person.folder / "results"
     words = ("--variation", "rtt-100ms", "--impair", "wire", "--results", str(results))
     done = person.run("lab", "run", "handshake", *words, timeout=100)
-    assert done.returncode == 0, done.stdout + done.stderr
+    # 3: it passed, and the wire says that this machine was busy meanwhile.
+    assert done.returncode in (0, 3), done.stdout + done.stderr
+    assert ("fidelity suspect" in done.stdout) == (done.returncode == 3)
     assert "10 checks: 10 passed" in done.stdout
     recording = results / "handshake" / "latest" / "rtt-100ms"
     manifest = json.loads((recording / "manifest.json").read_text())
