@@ -32,7 +32,8 @@ class Segment:
     `stream` numbers the connections of the capture from 0. `forward` is True from the side that
     opened the connection (or was seen first). `seq` and `ack` count from the initial sequence
     numbers, `seq_raw` and `ack_raw` are what the wire said; `ack` means nothing without the ACK
-    flag. `window` is what the header says, unscaled. Options are None where absent.
+    flag. `window` is what the header says, unscaled. Options are None where absent. `ip_id` is the
+    identification of IPv4, 0 under IPv6.
     """
 
     frame: int
@@ -56,6 +57,7 @@ class Segment:
     tsval: int | None = None
     tsecr: int | None = None
     retransmission: bool = False
+    ip_id: int = 0
 
     @property
     def kind(self) -> str:
@@ -127,6 +129,7 @@ def from_row(row: Mapping[str, Any], flow: Mapping[str, Any]) -> Segment:
         tsval=row["tsval"],
         tsecr=row["tsecr"],
         retransmission=bool(row["retransmission"] or row["fast_retransmission"]),
+        ip_id=row["ip_id"] or 0,
     )
 
 
