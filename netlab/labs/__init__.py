@@ -4,7 +4,16 @@ from netlab.analysis.evidence import Evidence
 from netlab.analysis.verdict import Outcome, Verdict, every, inconclusive, skip
 from netlab.labs.expect import expect
 from netlab.labs.lab import Lab
-from netlab.labs.variation import Variation, delay, impair, mtu, option, sysctl, vary
+from netlab.labs.variation import (
+    Variation,
+    delay,
+    impair,
+    mtu,
+    on_request,
+    option,
+    sysctl,
+    vary,
+)
 
 __all__ = [
     "Evidence",
@@ -18,6 +27,7 @@ __all__ = [
     "impair",
     "inconclusive",
     "mtu",
+    "on_request",
     "option",
     "skip",
     "sysctl",

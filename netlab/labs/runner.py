@@ -110,7 +110,11 @@ def run(
             raise UsageError(f"lab {lab.name} has no variation '{name}'", hint=f"it has {known}")
     topology = load(lab.folder / lab.topology)
     folder = new_run(settings.root, lab.name, now_ns=time.time_ns())
-    chosen = [name for name in lab.variations if not variations or name in variations]
+    chosen = [
+        name
+        for name, variation in lab.variations.items()
+        if (name in variations if variations else not variation.takes)
+    ]
     done: list[_Outcome] = []
     found: list[FaultResult] = []
     interrupted = False
@@ -121,7 +125,12 @@ def run(
             interrupted = True
             break
     recordings = {o.result.name: o.recording for o in done if o.recording is not None}
-    skipped = {o.result.name: o.result.reason for o in done if o.result.status == "skipped"}
+    waiting = [] if variations else _on_request(lab)
+    skipped = {
+        result.name: result.reason
+        for result in (*(outcome.result for outcome in done), *waiting)
+        if result.status == "skipped"
+    }
     checks = () if interrupted else judging.judge(lab, recordings, skipped)
     if faults and not interrupted:
         for number, fault in enumerate(lab.faults, 1):
@@ -142,6 +151,7 @@ def run(
         for name in chosen
         if name not in started
     ]
+    results += waiting
     provenance = _provenance(recordings.values())
     result = LabResult(
         lab.name, lab.title, folder.name, tuple(results), checks, tuple(found), provenance
@@ -149,6 +159,21 @@ def run(
     write_file(folder / judging.CHECKS, result.json_text)
     write_file(folder / "junit.xml", junit([result]))
     return result
+
+
+def _on_request(lab: Lab) -> list[VariationResult]:
+    """Return the variations that are run only when they are named, as skipped."""
+    return [
+        VariationResult(
+            name,
+            "skipped",
+            variation.summary,
+            f"the kernel's timers take {variation.takes:.0f} s of it; "
+            f"`netlab lab run {lab.name} --variation {name}` runs it",
+        )
+        for name, variation in lab.variations.items()
+        if variation.takes
+    ]
 
 
 def _attempt(

@@ -1,7 +1,8 @@
 """Variations: one thing changed, the same scenario, results side by side.
 
 A variation is a pure change of the Topology plus options for the scenario. `sysctl`, `delay`,
-`impair` and `option` make them; `vary` joins several. A fault is a variation too.
+`impair` and `option` make them; `vary` joins several, `on_request` marks one that takes long. A
+fault is a variation too.
 """
 
 from __future__ import annotations
@@ -23,11 +24,16 @@ def _same(topology: Topology) -> Topology:
 
 @dataclass(frozen=True, slots=True)
 class Variation:
-    """What changes: `change` the network, `options` the scenario; `summary` says it in words."""
+    """What changes: `change` the network, `options` the scenario; `summary` says it in words.
+
+    `takes` is 0, or the seconds that the kernel's own timers take of a variation that is run only
+    when it is asked for by name.
+    """
 
     change: Callable[[Topology], Topology] = _same
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     summary: str = "nothing changed"
+    takes: float = 0.0
 
 
 def vary(*variations: Variation, **options: Any) -> Variation:
@@ -41,7 +47,13 @@ def vary(*variations: Variation, **options: Any) -> Variation:
         return topology
 
     summary = ", ".join(part.summary for part in parts)
-    return Variation(change, MappingProxyType(merged), summary or "nothing changed")
+    takes = max((part.takes for part in parts), default=0.0)
+    return Variation(change, MappingProxyType(merged), summary or "nothing changed", takes)
+
+
+def on_request(takes: float, variation: Variation) -> Variation:
+    """Run this variation only when it is named: the kernel's own timers take so many seconds."""
+    return replace(variation, takes=takes)
 
 
 def option(**options: Any) -> Variation:
