@@ -18,6 +18,7 @@ goes on with the next action under --keep-going and otherwise ends with status 1
 | `close`, `reset` | close with a FIN; close with a RST (SO_LINGER 0) |
 | `quit` | close the listening socket |
 | `quickack=0` | acknowledge late (TCP_QUICKACK 0) |
+| `keepalive[=I/P/N]` | probe a silent peer after I s, every P s, N times (the kernel's) |
 | `reuse` | SO_REUSEADDR on the sockets made after it |
 | `sleep=SECONDS`, `wait` | let time pass; wait for SIGUSR1 |
 
@@ -160,6 +161,15 @@ class Actor:
         self.current.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, int(argument))
         say("quickack", value=int(argument))
 
+    def keepalive(self, argument: str) -> None:
+        """Probe a silent peer, by times of our own if they are given; tell those that count."""
+        names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        self.current.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in zip(names, argument.split("/") if argument else (), strict=False):
+            self.current.setsockopt(socket.IPPROTO_TCP, name, int(value))
+        idle, interval, probes = (self.current.getsockopt(socket.IPPROTO_TCP, n) for n in names)
+        say("keepalive", idle=idle, interval=interval, probes=probes)
+
     def reuse(self, _: str) -> None:
         """Let sockets made from now on reuse an address."""
         self.reuse_address = True
@@ -186,7 +196,7 @@ class Actor:
 
 ACTIONS = (
     "listen", "accept", "connect", "send", "recv", "recv-eof", "shutdown", "close", "reset",
-    "quit", "quickack", "reuse", "sleep", "wait",
+    "quit", "quickack", "keepalive", "reuse", "sleep", "wait",
 )  # fmt: skip
 
 

@@ -3,10 +3,11 @@
     python -m netlab.agents.crowd serve --port 8080 --backlog 5 --behave never
     python -m netlab.agents.crowd connect 10.0.0.2 --port 8080 --count 12
 
-The server accepts and then, by --behave, `close`s at once, `reads` to the end and closes, `leak`s
-(reads to the end and never closes), or `never` accepts before SIGUSR1 comes. Clients connect one
-after the other, or all --at-once; by --each they close, reset or keep every connection. Under
---stay kept ones are asked about after SIGUSR1: are they still there, or were they reset?
+The server accepts and then, by --behave, `close`s at once, `reads` to the end and closes, `echo`es
+what it reads, `leak`s (reads to the end and never closes), or `never` accepts before SIGUSR1 comes.
+Clients connect one after the other, or all --at-once; by --each they close, reset or keep every
+connection. Kept ones are a pool that --requests are sent over, in turn, to a server that echoes.
+Under --stay they are asked about after SIGUSR1: are they still there, or were they reset?
 
 Output: a word and `key=value` pairs with JSON values; one line per client under --verbose, totals.
 A single file that needs nothing but Python's library; it also runs under `python3 -I -S`.
@@ -30,6 +31,8 @@ from collections import Counter
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any
+
+BEHAVIOURS = ("close", "reads", "echo", "leak", "never")
 
 
 def say(word: str, **pairs: Any) -> None:
@@ -149,10 +152,12 @@ class Server:
         return True
 
     def read(self, fd: int) -> None:
-        """Read from a connection; at its end close it, or leak it."""
+        """Read from a connection, and echo what came; at its end close it, or leak it."""
         conn = self.open[fd]
         try:
             data = conn.recv(65536)
+            if self.args.behave == "echo":
+                conn.sendall(data)
         except OSError as error:
             self.failures[name_of(error)] += 1
             data = b""
@@ -242,12 +247,26 @@ def connect(args: argparse.Namespace) -> None:
         failed=+failures,
         seconds=round(time.monotonic() - began, 6),
     )
+    if args.requests:
+        answered = 0
+        for number in range(args.requests):
+            answered += ask(kept[number % len(kept)]) if kept else 0
+        say("answered", requests=args.requests, answered=answered, connections=len(kept))
     if args.stay:
         say("waiting")
         signal.sigwait({signal.SIGUSR1})
         say("found", **{k.lower(): v for k, v in Counter(ended(conn) for conn in kept).items()})
     for conn in kept:
         drop(conn, args.finally_)
+
+
+def ask(conn: socket.socket) -> bool:
+    """Send one octet and wait for one; False when none came back."""
+    try:
+        conn.sendall(b"?")
+        return bool(conn.recv(1))
+    except OSError:
+        return False
 
 
 def settle(
@@ -281,7 +300,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     server = commands.add_parser("serve", help="a server for many")
     server.add_argument("--address", default="", help="where to listen (default: anywhere)")
     server.add_argument("--backlog", type=int, default=128)
-    server.add_argument("--behave", choices=("close", "reads", "leak", "never"), default="reads")
+    server.add_argument("--behave", choices=BEHAVIOURS, default="reads")
     server.add_argument("--count", type=int, default=0, help="end after so many; 0 = never")
     server.set_defaults(run=serve)
 
@@ -294,6 +313,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     client.add_argument("--timeout", type=float, default=0, help="seconds; 0 = the kernel's")
     client.add_argument("--each", choices=("close", "reset", "read", "keep"), default="keep")
     client.add_argument("--finally", dest="finally_", choices=("close", "reset"), default="close")
+    client.add_argument("--requests", type=int, default=0, help="over the connections kept")
     client.add_argument("--stay", action="store_true", help="wait for SIGUSR1 before the end")
     client.add_argument("--verbose", action="store_true", help="a line per connection")
     client.set_defaults(run=connect)

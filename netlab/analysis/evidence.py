@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from netlab.analysis import counters, frames, output, samples, segments, ss
+from netlab.analysis import conntrack, counters, frames, output, samples, segments, ss
 from netlab.analysis.frames import Frame
 from netlab.analysis.output import Step
 from netlab.analysis.samples import Samples
@@ -157,6 +157,10 @@ class Evidence:
         if name not in last:
             return None
         return last[name] - first.get(name, 0)
+
+    def conntrack(self, label: str, node: str) -> tuple[conntrack.Entry, ...]:
+        """Return the TCP connections that a node tracked at `label`."""
+        return conntrack.parse(self._text(f"conntrack/{label}.{node}.txt"))
 
     def states(self, node: str, port: int) -> frozenset[str]:
         """Return every state in which a connection of `port` was seen on a node.

@@ -7,7 +7,9 @@ from collections.abc import Generator, Sequence
 from signal import SIGUSR1
 from typing import Literal
 
+from netlab.analysis import conntrack as tracked
 from netlab.analysis import counters, ss
+from netlab.analysis.conntrack import Entry
 from netlab.engine import samplers
 from netlab.engine.hold import Match
 from netlab.engine.node import Ready, Running
@@ -24,6 +26,7 @@ __all__ = [
     "Stage",
     "address",
     "agent",
+    "conntrack",
     "count",
     "counter",
     "disguise",
@@ -44,6 +47,7 @@ _REMEDIES = {
     "ping": "apt-get install iputils-ping",
     "nft": "apt-get install nftables",
     "sysctl": "apt-get install procps",
+    "conntrack": "apt-get install conntrack",
 }
 
 
@@ -140,6 +144,26 @@ def keep(stage: Stage, name: str, node: str, *argv: str) -> str:
     """Run a command in a node, keep what it prints as evidence under `name`, and return it."""
     with stage.node(node).spawn(name, argv) as running:
         return running.wait(30).stdout
+
+
+def conntrack(stage: Stage, node: str, label: str = "") -> tuple[Entry, ...]:
+    """Return the TCP connections that a node tracks; keep them as evidence under a label.
+
+    By the tool or, where it is missing, from the kernel's file, which root alone may read.
+    """
+    try:
+        needs("conntrack")
+        argv = ("conntrack", "-L", "-p", "tcp")
+    except CapabilityError as lack:
+        argv = ("cat", "/proc/net/nf_conntrack")
+        if stage.node(node).run(argv, check=False).status != 0:
+            raise lack from None
+    done = stage.node(node).run(argv)
+    if label:
+        file = f"conntrack/{label}.{node}.txt"
+        stage.recording.file(file).write_text(done.stdout, encoding="utf-8")
+        stage.recording.event("conntrack", at_ns=done.started_ns, label=label, node=node, file=file)
+    return tracked.parse(done.stdout)
 
 
 def counter(stage: Stage, node: str, name: str) -> int:

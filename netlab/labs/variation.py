@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from netlab.errors import LabDefinitionError
+from netlab.model import conntrack
 from netlab.model.impairment import Impairment
 from netlab.model.topology import Interface, Link, Node, Topology
 from netlab.units import format_time
@@ -76,6 +77,32 @@ def sysctl(node: str, key: str, value: object) -> Variation:
         return change_node(topology, node, one)
 
     return Variation(change, summary=f"{key}={value} on {'every node' if node == '*' else node}")
+
+
+def nat(node: str, *, unsolicited: str = "", **settings: int | str) -> Variation:
+    """Change how a nat treats what it does not know, or its table: `nat("gw", tcp_loose=0)`.
+
+    `settings` are the words of `conntrack:` in the topology file.
+    """
+    try:
+        sysctls = dict(conntrack.read(settings))
+    except ValueError as error:
+        raise LabDefinitionError(f"conntrack of '{node}': {error}") from None
+
+    def one(found: Node) -> Node:
+        known = found.firewall.nat
+        if known is None:
+            raise LabDefinitionError(f"a variation changes the translation of '{node}', no nat")
+        pairs = tuple({**dict(known.conntrack), **sysctls}.items())
+        changed = replace(known, unsolicited=unsolicited or known.unsolicited, conntrack=pairs)
+        return replace(found, firewall=replace(found.firewall, nat=changed))
+
+    def change(topology: Topology) -> Topology:
+        return change_node(topology, node, one)
+
+    words = [f"unsolicited {unsolicited}"] if unsolicited else []
+    words += [f"{name}={value}" for name, value in settings.items()]
+    return Variation(change, summary=f"{', '.join(words)} on {node}")
 
 
 def delay(link: str, one_way: float) -> Variation:

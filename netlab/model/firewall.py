@@ -94,8 +94,8 @@ class Rule:
 class Nat:
     """Translation of IPv4 addresses: what leaves by an `outside` interface has its address.
 
-    `unsolicited` happens to what belongs to no connection begun inside, IPv6 as well. `conntrack`
-    holds (sysctl, value) pairs.
+    `unsolicited` happens to what belongs to no connection begun inside, IPv6 as well; "accept"
+    means that there is no such rule. `conntrack` holds (sysctl, value) pairs.
     """
 
     outside: tuple[str, ...]

@@ -458,7 +458,7 @@ class NatSettings(_Model):
     """How a nat translates; it needs to know which side is outside."""
 
     outside: str | list[str] = Field(description="Interface or link towards the outside.")
-    unsolicited: Literal["drop", "reject", "reset"] = Field(
+    unsolicited: Literal["drop", "reject", "reset", "accept"] = Field(
         "drop", description="What happens to packets of no connection begun inside."
     )
     conntrack: Conntrack = Field((), description="Timeouts and strictness of its table.")

@@ -46,7 +46,7 @@ def _nft_names(interfaces: tuple[str, ...]) -> str:
 
 
 def _nft_unsolicited(nat: Nat, direction: str) -> list[str]:
-    if direction == "out":
+    if direction == "out" or nat.unsolicited == "accept":
         return []
     outside = f"iifname {_nft_names(nat.outside)}"
     matches = [f"{outside} ct state {{ new, invalid }}"]
@@ -191,6 +191,8 @@ def _iptables(rule: Rule, version: int) -> Iterator[str]:
 
 
 def _unsolicited(nat: Nat) -> Iterator[str]:
+    if nat.unsolicited == "accept":
+        return
     state = "-m conntrack --ctstate"
     matches = [f"-A {c} -i {n} {state} NEW,INVALID" for n in nat.outside for c in _IN]
     for match in [*matches, f"-A FORWARD {state} INVALID"]:

@@ -57,6 +57,17 @@ def test_what_fails_is_told_with_its_errno(keep: bool) -> None:
     assert [step["errno"] for step in steps] == ["ECONNREFUSED", "ENOTCONN"][: 2 if keep else 1]
 
 
+def test_keepalive_tells_the_times_that_count() -> None:
+    server = start("--port", "0", "listen", "accept", "recv-eof")
+    assert server.stdout is not None
+    port = output.parse(server.stdout.readline())[0]["port"]
+    client = start("--port", str(port), "connect", "keepalive=60/10/5", "close")
+    out, _ = client.communicate(timeout=20)
+    told = output.parse(out)[2]
+    assert [told[name] for name in ("idle", "interval", "probes")] == [60, 10, 5]
+    server.communicate(timeout=20)
+
+
 def test_an_unknown_action_is_one_sentence() -> None:
     process = start("connect", "dance")
     _, err = process.communicate(timeout=20)

@@ -75,3 +75,18 @@ def test_refused_clients_are_counted_by_errno() -> None:
     assert total["failed"] == {"ECONNREFUSED": 3}
     (total,) = connect(port, "--count", "3", "--at-once")
     assert total["failed"] == {"ECONNREFUSED": 3}
+
+
+def test_a_pool_asks_over_and_over() -> None:
+    server, port = serve("--behave", "echo")
+    total, asked = connect(port, "--count", "3", "--requests", "20")
+    assert total["count"] == 3
+    assert (asked["requests"], asked["answered"], asked["connections"]) == (20, 20, 3)
+    assert end(server)["accepted"] == 3
+
+
+def test_a_server_that_does_not_answer_is_no_echo() -> None:
+    server, port = serve("--behave", "close")
+    _, asked = connect(port, "--count", "2", "--requests", "2")
+    assert (asked["requests"], asked["answered"]) == (2, 0)
+    end(server)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from netlab.errors import LabDefinitionError, UsageError
-from netlab.labs import Evidence, Lab, Verdict, delay, discovery, expect, option, sysctl, vary
+from netlab.labs import Evidence, Lab, Verdict, delay, discovery, expect, nat, option, sysctl, vary
 from netlab.model.topology import Topology
 from netlab.model.yaml import loads
 
@@ -219,6 +219,25 @@ def test_a_variation_of_what_is_not_there_is_refused() -> None:
         sysctl("c", "net.ipv4.tcp_sack", 0).change(TOPOLOGY)
     with pytest.raises(LabDefinitionError, match="link 'a-b', which the topology lacks"):
         delay("a-b", 1).change(TOPOLOGY)
+
+
+NAT = loads("nodes: {a: , gw: {role: nat, nat: {outside: gw-b}}, b: }\nlinks: [a-gw, gw-b]", "nat")
+
+
+def test_a_nat_is_changed_in_its_own_words() -> None:
+    both = vary(nat("gw", tcp_established="5s"), nat("gw", unsolicited="reset", tcp_loose=0))
+    changed = both.change(NAT).node("gw").firewall.nat
+    assert changed is not None
+    assert changed.unsolicited == "reset"
+    assert dict(changed.conntrack) == {
+        "net.netfilter.nf_conntrack_tcp_timeout_established": "5",
+        "net.netfilter.nf_conntrack_tcp_loose": "0",
+    }
+    assert both.summary == "tcp_established=5s on gw, unsolicited reset, tcp_loose=0 on gw"
+    with pytest.raises(LabDefinitionError, match="'tcp_lose': unknown key; did you mean"):
+        nat("gw", tcp_lose=0)
+    with pytest.raises(LabDefinitionError, match="'a', no nat"):
+        nat("a", tcp_loose=0).change(NAT)
 
 
 def write(folder: Path, text: str) -> Path:

@@ -57,6 +57,15 @@ def test_the_languages_say_what_the_file_says(
     golden(GOLDEN / f"firewall-{node}.txt", "\n".join(parts))
 
 
+def test_a_nat_may_translate_and_filter_nothing() -> None:
+    text = TEXT.replace("unsolicited: reset", "unsolicited: accept")
+    firewall = firewalls(text)["gw"]
+    assert "ct state" not in nft(firewall)
+    assert "masquerade" in nft(firewall)
+    assert "ctstate" not in (iptables(firewall, 4) or "")
+    assert "MASQUERADE" in (iptables(firewall, 4) or "")
+
+
 def test_raw_rules_are_for_nftables_alone() -> None:
     text = TEXT + "groups: {g: {members: [inside], firewall: [{nft: udp dport 53 counter drop}]}}\n"
     firewall = firewalls(text)["inside"]
