@@ -83,12 +83,26 @@ def merge(
     paths: Sequence[str | PathLike[str]],
     out: str | PathLike[str],
     *,
+    names: Sequence[str] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, Any]:
     """Write the packets of several captures in order of time as pcapng.
 
-    Equal stamps keep the order of `paths`. Returns `read`, `written`, `warnings` (damage in the
-    inputs).
+    Equal stamps keep the order of `paths`. `names`, one each, become names of interfaces. Returns
+    `read`, `written`, `warnings` (damage in the inputs).
+    """
+
+def frames(
+    path: str | PathLike[str],
+    *,
+    first: int = 1,
+    count: int | None = None,
+    snap: int | None = None,
+) -> list[tuple[int, int, int, int, bytes]]:
+    """Packets with their octets: (frame, ts_ns, length on the wire, LINKTYPE_ number, octets).
+
+    At most `count` from frame `first` on, `snap` octets of each. What is no capture raises
+    `netlab.errors.CaptureError`.
     """
 
 def filter(

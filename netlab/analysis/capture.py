@@ -240,14 +240,20 @@ def _distinct(inputs: Sequence[str], out: str) -> None:
                 raise UsageError(f"{out} is also the input", hint="write to another file")
 
 
-def merge(paths: Sequence[str | PathLike[str]], out: str | PathLike[str]) -> Copied:
+def merge(
+    paths: Sequence[str | PathLike[str]],
+    out: str | PathLike[str],
+    *,
+    names: Sequence[str] | None = None,
+) -> Copied:
     """Write the packets of several captures in order of time to a pcapng file.
 
-    Packets of equal time keep the order of `paths`.
+    Packets of equal time keep the order of `paths`. `names`, one for each, become the names of the
+    interfaces, such as "client:eth0".
     """
-    names = [fspath(path) for path in paths]
-    _distinct(names, fspath(out))
-    return _copied(_written(lambda: _core.merge(names, fspath(out)), fspath(out)))
+    inputs = [fspath(path) for path in paths]
+    _distinct(inputs, fspath(out))
+    return _copied(_written(lambda: _core.merge(inputs, fspath(out), names=names), fspath(out)))
 
 
 def filter(

@@ -1,22 +1,23 @@
-"""The frames of a small capture, octet by octet, for those who want to see the headers.
+"""The frames of a capture, octet by octet, for those who want to see the headers.
 
-Reads what tcpdump writes (classic pcap, both byte orders, micro- and nanoseconds). Sums over large
-captures are the business of `netlab.capture`.
+Reads whatever `netlab.capture` reads. Sums over large captures are the business of that.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from netlab import _core
 from netlab.analysis.headers import Packet, decode
 from netlab.errors import CaptureError
 
-_MAGIC = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}
-_LINKS = {1: "ethernet", 101: "ip", 228: "ip", 229: "ip", 12: "ip"}
-_LARGEST = 1 << 18
+_LINKS = {
+    1: "ethernet", 0: "loop", 108: "loop", 12: "ip", 14: "ip", 101: "ip", 228: "ip", 229: "ip",
+    113: "cooked", 276: "cooked2",
+}  # fmt: skip
+"""Link types by their LINKTYPE_ number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +36,19 @@ class Frame:
         return decode(self.data, link=self.link)
 
 
-def read(path: Path) -> Iterator[Frame]:
-    """Return the frames of a capture in their order; a torn last one is left out.
+def read(
+    path: Path, *, first: int = 1, count: int | None = None, snap: int | None = None
+) -> Iterator[Frame]:
+    """Return the frames of a capture in their order; what is torn off its end is left out.
 
-    CaptureError when the file is no capture, or of a link type that has no IP in it.
+    At most `count` of them from frame `first` on, `snap` octets of each. CaptureError when the
+    file is no capture, or of a link type whose headers are not known here.
     """
-    data = path.read_bytes()
-    if len(data) < 24:
-        raise CaptureError(f"{path} is no capture: it has {len(data)} octets")
-    order = "<" if struct.unpack_from("<I", data)[0] in _MAGIC else ">"
-    magic, *_, link = struct.unpack_from(f"{order}IHHiIII", data)
-    if magic not in _MAGIC:
-        raise CaptureError(f"{path} is no capture in the format of tcpdump")
-    if link & 0xFFFF not in _LINKS:
-        raise CaptureError(f"{path} holds frames of link type {link & 0xFFFF}")
-    at, number = 24, 0
-    while at + 16 <= len(data):
-        seconds, fraction, kept, length = struct.unpack_from(f"{order}IIII", data, at)
-        at += 16
-        if kept > _LARGEST or at + kept > len(data):
-            return
-        number += 1
-        time_ns = seconds * 1_000_000_000 + fraction * _MAGIC[magic]
-        yield Frame(number, time_ns, length, data[at : at + kept], _LINKS[link & 0xFFFF])
-        at += kept
+    try:
+        rows = _core.frames(path, first=first, count=count, snap=snap)
+    except OSError as error:
+        raise CaptureError(f"cannot read {path}: {error.strerror or error}") from None
+    for number, time_ns, length, link, data in rows:
+        if link not in _LINKS:
+            raise CaptureError(f"{path} holds frames of link type {link}")
+        yield Frame(number, time_ns, length, data, _LINKS[link])

@@ -120,41 +120,58 @@ class Packet:
         return tuple(h for h in self.headers if h.inside == of)
 
 
-Show = Callable[[int], str]
-Row = tuple[str, int, Show, str, str]
+@dataclass(frozen=True, slots=True)
+class Show:
+    """How a value is written. Data, not code, so that a page can write values the same way.
+
+    `kind` is one of dec, hex (`unit` digits), flag, v4, v6, mac, shift, named (`names`), words
+    (times `unit`, plus `more`, in `what`).
+    """
+
+    kind: str
+    unit: int = 0
+    what: str = ""
+    more: int = 0
+    names: tuple[tuple[int, str], ...] = ()
+
+    def __call__(self, value: int) -> str:
+        """Return the value as text."""
+        return _WRITE[self.kind](self, value)
 
 
-def _dec(value: int) -> str:
-    return str(value)
+def _write_named(show: Show, value: int) -> str:
+    name = dict(show.names).get(value)
+    return str(value) if name is None else f"{value} ({name})"
+
+
+_WRITE: dict[str, Callable[[Show, int], str]] = {
+    "dec": lambda _, value: str(value),
+    "hex": lambda show, value: f"{value:#0{show.unit + 2}x}",
+    "flag": lambda _, value: "set" if value else "not set",
+    "v4": lambda _, value: str(IPv4Address(value)),
+    "v6": lambda _, value: str(IPv6Address(value)),
+    "mac": lambda _, value: value.to_bytes(6, "big").hex(":"),
+    "shift": lambda _, value: f"{value} (times {1 << min(value, 14)})",
+    "named": _write_named,
+    "words": lambda show, value: f"{value} ({value * show.unit + show.more} {show.what})",
+}
+_dec, _flag, _v4, _v6, _mac, _shift = map(Show, ("dec", "flag", "v4", "v6", "mac", "shift"))
 
 
 def _hex(digits: int) -> Show:
-    return lambda value: f"{value:#0{digits + 2}x}"
+    return Show("hex", digits)
 
 
-def _v4(value: int) -> str:
-    return str(IPv4Address(value))
-
-
-def _v6(value: int) -> str:
-    return str(IPv6Address(value))
-
-
-def _mac(value: int) -> str:
-    return ":".join(f"{octet:02x}" for octet in value.to_bytes(6, "big"))
-
-
-def _words(unit: int, what: str) -> Show:
-    return lambda value: f"{value} ({value * unit} {what})"
+def _words(unit: int, what: str, more: int = 0) -> Show:
+    return Show("words", unit, what, more)
 
 
 def _named(names: dict[int, str]) -> Show:
-    return lambda value: f"{value} ({names[value]})" if value in names else str(value)
+    return Show("named", names=tuple(names.items()))
 
 
-def _flag(value: int) -> str:
-    return "set" if value else "not set"
-
+Row = tuple[str, int, Show, str, str]
+"""A field of a layout: name, bits, how its value is written, meaning, source."""
 
 IP4 = "RFC 791 §3.1"
 IP6 = "RFC 8200 §3"
@@ -164,9 +181,36 @@ U = "RFC 768"
 _ETHERNET: tuple[Row, ...] = (
     ("destination", 48, _mac, "who shall take the frame from the link", "IEEE 802.3 §3.2"),
     ("source", 48, _mac, "who put it there", "IEEE 802.3 §3.2"),
-    ("type", 16, _named({0x0800: "IPv4", 0x86DD: "IPv6", 0x0806: "ARP"}),
+    ("type", 16, _named({0x0800: "IPv4", 0x86DD: "IPv6", 0x0806: "ARP", 0x8100: "VLAN"}),
      "what the frame carries", "IEEE 802.3 §3.2.6"),
 )  # fmt: skip
+_ETHER_TYPES = _named({0x0800: "IPv4", 0x86DD: "IPv6", 0x0806: "ARP", 0x8100: "VLAN"})
+_VLAN: tuple[Row, ...] = (
+    ("priority", 3, _dec, "the class of the frame", "IEEE 802.1Q §9.6"),
+    ("DEI", 1, _flag, "may be dropped first", "IEEE 802.1Q §9.6"),
+    ("VLAN", 12, _dec, "which virtual network it belongs to", "IEEE 802.1Q §9.6"),
+    ("type", 16, _ETHER_TYPES, "what the frame carries", "IEEE 802.1Q §9.4"),
+)
+_DIRECTIONS = _named({0: "to us", 1: "broadcast", 2: "multicast", 3: "to another", 4: "from us"})
+_COOKED: tuple[Row, ...] = (
+    ("direction", 16, _DIRECTIONS, "as the capturing machine saw it", "LINKTYPE_LINUX_SLL"),
+    ("device type", 16, _dec, "ARPHRD_ number of the interface", "LINKTYPE_LINUX_SLL"),
+    ("address length", 16, _dec, "octets of the address that count", "LINKTYPE_LINUX_SLL"),
+    ("address", 64, _hex(16), "link-layer address of the sender", "LINKTYPE_LINUX_SLL"),
+    ("type", 16, _ETHER_TYPES, "what the frame carries", "LINKTYPE_LINUX_SLL"),
+)
+_COOKED2: tuple[Row, ...] = (
+    ("type", 16, _ETHER_TYPES, "what the frame carries", "LINKTYPE_LINUX_SLL2"),
+    ("reserved", 16, _dec, "zero", "LINKTYPE_LINUX_SLL2"),
+    ("interface", 32, _dec, "index of the interface", "LINKTYPE_LINUX_SLL2"),
+    ("device type", 16, _dec, "ARPHRD_ number of the interface", "LINKTYPE_LINUX_SLL2"),
+    ("direction", 8, _DIRECTIONS, "as the capturing machine saw it", "LINKTYPE_LINUX_SLL2"),
+    ("address length", 8, _dec, "octets of the address that count", "LINKTYPE_LINUX_SLL2"),
+    ("address", 64, _hex(16), "link-layer address of the sender", "LINKTYPE_LINUX_SLL2"),
+)
+_LOOP: tuple[Row, ...] = (
+    ("family", 32, _hex(8), "AF_ number of the capturing system", "LINKTYPE_NULL"),
+)
 _IPV4: tuple[Row, ...] = (
     ("version", 4, _dec, "4: the layout below", IP4),
     ("header length", 4, _words(4, "octets"), "in words of 32 bits, options included", IP4),
@@ -207,7 +251,7 @@ _IPV6_FRAGMENT: tuple[Row, ...] = (
 )
 _EXTENSION: tuple[Row, ...] = (
     ("next header", 8, _named(PROTOCOLS), "what follows", "RFC 8200 §4"),
-    ("length", 8, lambda v: f"{v} ({8 * v + 8} octets)", "beyond the first 8 octets, in eights",
+    ("length", 8, _words(8, "octets", 8), "beyond the first 8 octets, in eights",
      "RFC 8200 §4"),
 )  # fmt: skip
 _TCP: tuple[Row, ...] = (
@@ -286,7 +330,7 @@ _TCP_OPTIONS: dict[int, tuple[str, str, tuple[Row, ...]]] = {
         ("MSS", 16, _dec, "largest segment it wants to receive, without headers",
          "RFC 9293 §3.7.1"),)),
     3: ("window scale", "RFC 7323 §2", (
-        ("shift", 8, lambda v: f"{v} (times {1 << min(v, 14)})",
+        ("shift", 8, _shift,
          "by how much later windows are shifted, at most 14", "RFC 7323 §2.2"),)),
     4: ("SACK permitted", "RFC 2018 §2", ()),
     8: ("timestamps", "RFC 7323 §3", (
@@ -371,15 +415,17 @@ def pseudo_header(source: bytes, destination: bytes, protocol: int, length: int)
     return source + destination + length.to_bytes(4, "big") + bytes([0, 0, 0, protocol])
 
 
+LINKS = {"ethernet": "Ethernet", "cooked": "cooked capture", "cooked2": "cooked capture v2",
+         "loop": "loopback", "ip": ""}  # fmt: skip
+"""Link layers that `decode` knows, and what their headers are called."""
+
+
 def decode(data: bytes, *, link: str = "ip") -> Packet:
-    """Decode a packet that begins with an IP header, or with Ethernet when `link` says so."""
+    """Decode a packet that begins with an IP header, or with the header of a link of `LINKS`."""
     walk = _Walk(data)
     end = len(data)
     try:
-        kind = 0
-        if link == "ethernet":
-            kind = walk.rows("Ethernet", _ETHERNET, "IEEE 802.3")["type"].value
-        if kind in (0, 0x0800, 0x86DD):
+        if _link(walk, link):
             end = _ip(walk)
     except _CutError as cut:
         walk.cut = str(cut)
@@ -391,6 +437,54 @@ def decode(data: bytes, *, link: str = "ip") -> Packet:
         walk.cut,
         tuple(walk.odd),
     )
+
+
+def _link(walk: _Walk, link: str) -> bool:
+    """Step over the header of the link layer; tell whether IP follows."""
+    if link in ("ip", "loop"):
+        if link == "loop":
+            walk.rows(LINKS[link], _LOOP, "LINKTYPE_NULL")
+        return True
+    rows, source = {
+        "ethernet": (_ETHERNET, "IEEE 802.3"),
+        "cooked": (_COOKED, "LINKTYPE_LINUX_SLL"),
+        "cooked2": (_COOKED2, "LINKTYPE_LINUX_SLL2"),
+    }[link]
+    kind = walk.rows(LINKS[link], rows, source)["type"].value
+    while kind in (0x8100, 0x88A8):
+        kind = walk.rows("VLAN", _VLAN, "IEEE 802.1Q")["type"].value
+    return kind in (0x0800, 0x86DD)
+
+
+def layouts() -> dict[str, object]:
+    """Return every layout as plain data, for a page that decodes packets itself.
+
+    A row is [name, bits, show, meaning, source]; a show is [kind, unit, what, more, names].
+    """
+    rows = {
+        "ethernet": _ETHERNET, "vlan": _VLAN, "cooked": _COOKED, "cooked2": _COOKED2,
+        "loop": _LOOP, "ipv4": _IPV4, "ipv6": _IPV6, "fragment": _IPV6_FRAGMENT,
+        "extension": _EXTENSION, "tcp": _TCP, "udp": _UDP, "icmp": _ICMP, "icmpv6": _ICMPV6,
+        "echo": _ECHO, "too_big": _TOO_BIG, "too_big6": _TOO_BIG6, "rest": _REST,
+        "option": (_KIND, _LENGTH),
+    }  # fmt: skip
+    return {
+        "links": LINKS,
+        "protocols": PROTOCOLS,
+        "rows": {name: [_plain(row) for row in table] for name, table in rows.items()},
+        "options": {
+            kind: [name, source, _SIZES[kind], [_plain(row) for row in table]]
+            for kind, (name, source, table) in _TCP_OPTIONS.items()
+        },
+        "unread": _TCP_UNREAD,
+    }
+
+
+def _plain(row: Row) -> list[object]:
+    name, bits, show, meaning, source = row
+    return [
+        name, bits, [show.kind, show.unit, show.what, show.more, dict(show.names)], meaning, source,
+    ]  # fmt: skip
 
 
 def _ip(walk: _Walk, *, quoted: bool = False) -> int:

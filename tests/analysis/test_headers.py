@@ -175,9 +175,40 @@ def test_frames_of_a_capture(tmp_path: Path) -> None:
     assert only.packet.header("TCP") is not None
 
 
-@pytest.mark.parametrize("content", [b"", b"x" * 100, bytes.fromhex("0a0d0d0a") + bytes(40)])
+@pytest.mark.parametrize("content", [b"", b"x" * 100])
 def test_what_is_no_capture_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.pcap"
     path.write_bytes(content)
     with pytest.raises(CaptureError):
         list(frames.read(path))
+
+
+def test_frames_are_read_from_where_one_wants_and_cut_to_size(tmp_path: Path) -> None:
+    head = bytes.fromhex("4d3cb2a1020004000000000000000000ffff000065000000")
+    record = bytes(8) + len(DUMP).to_bytes(4, "little") * 2 + DUMP
+    path = tmp_path / "a.pcap"
+    path.write_bytes(head + record * 5)
+    found = list(frames.read(path, first=2, count=3, snap=20))
+    assert [frame.number for frame in found] == [2, 3, 4]
+    assert {(frame.length, frame.data) for frame in found} == {(len(DUMP), DUMP[:20])}
+
+
+@pytest.mark.parametrize(
+    ("link", "before", "name"),
+    [
+        ("ethernet", bytes(12) + b"\x81\0\x20\x05\x08\0", "VLAN"),
+        ("cooked", bytes(14) + b"\x08\0", "cooked capture"),
+        ("cooked2", b"\x08\0" + bytes(18), "cooked capture v2"),
+        ("loop", b"\x02\0\0\0", "loopback"),
+        ("ip", b"", "IPv4"),
+    ],
+)
+def test_every_link_layer_leads_to_the_same_segment(link: str, before: bytes, name: str) -> None:
+    packet = decode(before + DUMP, link=link)
+    assert packet.header(name) is not None
+    assert not packet.cut
+    tcp, alone = packet.header("TCP"), decode(DUMP).header("TCP")
+    assert tcp is not None
+    assert alone is not None
+    assert [f.text for f in tcp.fields] == [f.text for f in alone.fields]
+    assert tcp.octet == alone.octet + len(before)

@@ -178,19 +178,23 @@ impl Drop for Fresh {
     }
 }
 
-/// Numbers of the output's interfaces by (input, interface).
-struct Outlet<W: Write> {
+/// Numbers of the output's interfaces by (input, interface); `names` are those of the inputs, if given.
+struct Outlet<'a, W: Write> {
     writer: Writer<W>,
     known: HashMap<(usize, u32), u32>,
+    names: &'a [String],
 }
 
-impl<W: Write> Outlet<W> {
+impl<W: Write> Outlet<'_, W> {
     fn copy(&mut self, input: usize, from: &Records, record: &Record) -> std::io::Result<()> {
         let interface = match self.known.get(&(input, record.interface)) {
             Some(&known) => known,
             None => {
-                let described =
+                let mut described =
                     from.reader().interfaces().get(record.interface as usize).cloned().unwrap_or_default();
+                if let Some(name) = self.names.get(input) {
+                    described.name.clone_from(name);
+                }
                 let number = self.writer.interface(&described)?;
                 self.known.insert((input, record.interface), number);
                 number
@@ -204,14 +208,19 @@ impl<W: Write> Outlet<W> {
 pub type Tell<'a> = &'a mut dyn FnMut(u64) -> bool;
 
 /// Write the packets of several captures in order of time; equal stamps keep the order of `paths`.
-pub fn merge(paths: &[PathBuf], out: &Path, tell: Tell<'_>) -> Result<Written, Error> {
+///
+/// `names`, one for each input or none at all, become the names of the interfaces.
+pub fn merge(paths: &[PathBuf], names: &[String], out: &Path, tell: Tell<'_>) -> Result<Written, Error> {
     if paths.is_empty() {
         return Err(Error::Request("there is nothing to merge".into()));
+    }
+    if !names.is_empty() && names.len() != paths.len() {
+        return Err(Error::Request(format!("{} names for {} captures", names.len(), paths.len())));
     }
     let mut inputs: Vec<Records> = paths.iter().map(|path| Records::open(path)).collect::<Result<_, _>>()?;
     let (fresh, file) = Fresh::create(out)?;
     let say = |error| Error::Io(format!("cannot write {}", out.display()), error);
-    let mut outlet = Outlet { writer: Writer::new(file).map_err(say)?, known: HashMap::new() };
+    let mut outlet = Outlet { writer: Writer::new(file).map_err(say)?, known: HashMap::new(), names };
     let mut heads: Vec<Option<Record>> = inputs.iter_mut().map(Records::next_record).collect();
     let mut result = Written::default();
     while let Some(input) = (0..heads.len())
@@ -250,7 +259,7 @@ pub fn filter(path: &Path, out: &Path, chosen: &Chosen, tell: Tell<'_>) -> Resul
     let mut input = Records::open(path)?;
     let (fresh, file) = Fresh::create(out)?;
     let say = |error| Error::Io(format!("cannot write {}", out.display()), error);
-    let mut outlet = Outlet { writer: Writer::new(file).map_err(say)?, known: HashMap::new() };
+    let mut outlet = Outlet { writer: Writer::new(file).map_err(say)?, known: HashMap::new(), names: &[] };
     let mut decoder = Decoder::new([1, 2, 3, 4], false, false);
     let mut chunk = Chunk::default();
     let mut result = Written::default();
@@ -275,4 +284,46 @@ pub fn filter(path: &Path, out: &Path, chosen: &Chosen, tell: Tell<'_>) -> Resul
     fresh.finish()?;
     result.warnings.extend(input.warning);
     Ok(result)
+}
+
+/// One packet with its octets, at most as many as were asked for.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Frame number, as Wireshark counts.
+    pub number: u64,
+    /// ns since 1970.
+    pub ts: i64,
+    /// Length on the wire.
+    pub original: u32,
+    /// LINKTYPE_ number.
+    pub link: u16,
+    /// What was kept of it.
+    pub data: Vec<u8>,
+}
+
+/// Read packets with their octets: at most `count` from frame number `first` on, `snap` octets of each.
+pub fn frames(
+    path: &Path,
+    first: u64,
+    count: usize,
+    snap: usize,
+    tell: Tell<'_>,
+) -> Result<Vec<Frame>, Error> {
+    let mut input = Records::open(path)?;
+    let mut found = Vec::new();
+    let mut read = 0u64;
+    while found.len() < count {
+        let Some(record) = input.next_record() else { break };
+        if input.frame >= first {
+            let data = input.data(&record);
+            let data = data[..data.len().min(snap)].to_vec();
+            let Record { ts, original, link, .. } = record;
+            found.push(Frame { number: input.frame, ts, original, link, data });
+        }
+        read += 1;
+        if read % 65_536 == 0 && !tell(read) {
+            return Err(Error::Interrupted);
+        }
+    }
+    Ok(found)
 }

@@ -19,7 +19,7 @@ use netlab_capture::tcp::Rules;
 use netlab_capture::{Error, Summary};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 use table::{Table, Whole};
 
@@ -265,12 +265,12 @@ impl PySummary {
     }
 }
 
-/// Run a merge or filter without the GIL; what it wrote, as a dictionary.
-fn rewritten(
+/// Go through packets without the GIL, looking at signals and telling of progress now and then.
+fn told<T: Send>(
     py: Python<'_>,
     progress: Option<Py<PyAny>>,
-    work: impl FnOnce(rewrite::Tell<'_>) -> Result<rewrite::Written, Error> + Send,
-) -> PyResult<Py<PyDict>> {
+    work: impl FnOnce(rewrite::Tell<'_>) -> Result<T, Error> + Send,
+) -> PyResult<T> {
     let mut failure: Option<PyErr> = None;
     let slot = &mut failure;
     let outcome = py.detach(move || {
@@ -291,11 +291,35 @@ fn rewritten(
             })
         })
     });
-    let written = match (failure, outcome) {
-        (Some(error), _) => return Err(error),
-        (None, Err(error)) => return Err(raise(py, error)),
-        (None, Ok(written)) => written,
-    };
+    match (failure, outcome) {
+        (Some(error), _) => Err(error),
+        (None, Err(error)) => Err(raise(py, error)),
+        (None, Ok(done)) => Ok(done),
+    }
+}
+
+/// A packet with its octets, as Python gets it.
+type FrameRow<'py> = (u64, i64, u32, u16, Bound<'py, PyBytes>);
+
+fn frames<'py>(
+    py: Python<'py>,
+    path: &std::path::Path,
+    first: u64,
+    count: usize,
+    snap: usize,
+) -> PyResult<Vec<FrameRow<'py>>> {
+    let found = told(py, None, |tell| rewrite::frames(path, first, count, snap, tell))?;
+    let row = |f: rewrite::Frame| (f.number, f.ts, f.original, f.link, PyBytes::new(py, &f.data));
+    Ok(found.into_iter().map(row).collect())
+}
+
+/// Run a merge or filter; what it wrote, as a dictionary.
+fn rewritten(
+    py: Python<'_>,
+    progress: Option<Py<PyAny>>,
+    work: impl FnOnce(rewrite::Tell<'_>) -> Result<rewrite::Written, Error> + Send,
+) -> PyResult<Py<PyDict>> {
+    let written = told(py, progress, work)?;
     let out = PyDict::new(py);
     out.set_item("read", written.read)?;
     out.set_item("written", written.written)?;
@@ -454,14 +478,29 @@ mod _core {
 
     /// Merge captures in order of time into a pcapng.
     #[pyfunction]
-    #[pyo3(signature = (paths, out, *, progress=None))]
+    #[pyo3(signature = (paths, out, *, names=None, progress=None))]
     fn merge(
         py: Python<'_>,
         paths: Vec<PathBuf>,
         out: PathBuf,
+        names: Option<Vec<String>>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Py<PyDict>> {
-        super::rewritten(py, progress, move |tell| rewrite::merge(&paths, &out, tell))
+        let names = names.unwrap_or_default();
+        super::rewritten(py, progress, move |tell| rewrite::merge(&paths, &names, &out, tell))
+    }
+
+    /// Read packets with their octets: (frame, ts_ns, length on the wire, link type, octets).
+    #[pyfunction]
+    #[pyo3(signature = (path, *, first=1, count=None, snap=None))]
+    fn frames(
+        py: Python<'_>,
+        path: PathBuf,
+        first: u64,
+        count: Option<usize>,
+        snap: Option<usize>,
+    ) -> PyResult<Vec<super::FrameRow<'_>>> {
+        super::frames(py, &path, first, count.unwrap_or(usize::MAX), snap.unwrap_or(usize::MAX))
     }
 
     /// Write the packets of `path` that satisfy every condition given into a pcapng.
