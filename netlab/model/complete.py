@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
 from netlab.model.addressing import (
@@ -26,7 +26,7 @@ from netlab.model.addressing import (
     make_mac,
 )
 from netlab.model.firewall import Firewall
-from netlab.model.impairment import Episode, Impairment
+from netlab.model.impairment import PERFECT, Episode, Impairment
 from netlab.model.names import bad_interface_name, bad_name
 from netlab.model.problems import Problems, loops, quoted
 from netlab.model.routing import Member, Subnet, static_routes
@@ -270,6 +270,8 @@ class _Completion:
 
     def _impairment(self, spec: LinkSpec, direction: DirectionSpec | None) -> Impairment:
         settings = {**spec.settings, **(direction.settings if direction else {})}
+        if not settings:
+            return PERFECT
         key = tuple((name, repr(value)) for name, value in settings.items())
         found = self._impairments.get(key)
         if found is None:
@@ -476,32 +478,32 @@ class _Completion:
             candidate += 1
 
     def _check_addresses(self, segments: list[_Segment]) -> None:
-        users: dict[Address, Mark] = {}
+        users: dict[tuple[int, int], tuple[Mark, int]] = {}
         clashes: set[frozenset[int]] = set()
-        owner: dict[Address, int] = {}
         blocks: list[_Block] = []
 
         def check(address: AddressWithPrefix, mark: Mark, group: int) -> None:
-            ip = address.ip
             if wrong := bad_address(address):
                 self.problems.add(mark, f"address {address} {wrong}")
                 return
-            if ip.is_link_local:
+            if _link_local(address):
                 return
-            if ip in users:
+            key = address.version, int(address)
+            if key in users:
+                first, other = users[key]
                 self.problems.add(
-                    mark, f"address {ip} is used twice, first on line {users[ip].line}"
+                    mark, f"address {address.ip} is used twice, first on line {first.line}"
                 )
-                clashes.add(frozenset((group, owner[ip])))
+                clashes.add(frozenset((group, other)))
             else:
-                users[ip], owner[ip] = mark, group
+                users[key] = mark, group
 
         for group, segment in enumerate(segments):
             networks: dict[Network, Mark] = {}
             for port in segment.ports:
                 for address in port.addresses:
                     check(address, port.spec.mark, group)
-                    if not address.ip.is_link_local:
+                    if not _link_local(address):
                         networks.setdefault(address.network, port.spec.mark)
                     if address.version == 6 and port.mtu < MIN_MTU_IPV6:
                         self.problems.add(
@@ -613,7 +615,7 @@ class _Completion:
             members: dict[tuple[int, int], list[Member]] = {}
             for port in segment.ports:
                 for address in port.addresses:
-                    if address.version != version or address.is_link_local:
+                    if address.version != version or _link_local(address):
                         continue
                     number, prefixlen = int(address.ip), address.network.prefixlen
                     first = number >> (bits - prefixlen) << (bits - prefixlen)
@@ -771,14 +773,24 @@ def _impairment(settings: Mapping[str, Any]) -> Impairment:
 
 def bad_address(address: AddressWithPrefix) -> str:
     """Return why an interface cannot have an address, or nothing."""
-    ip, network = address.ip, address.network
-    if ip.is_unspecified or ip.is_multicast:
+    number, prefixlen, bits = int(address), address.network.prefixlen, address.max_prefixlen
+    ipv4 = bits == 32
+    multicast = number >> 28 == 0xE if ipv4 else number >> 120 == 0xFF
+    if number == 0 or multicast:
         return "cannot be the address of an interface"
-    if isinstance(ip, IPv4Address) and ip.is_loopback:
+    if ipv4 and number >> 24 == 127:
         return "belongs to the loopback network 127.0.0.0/8 that every node has"
-    if network.max_prefixlen - network.prefixlen > 1:
-        if ip == network.network_address:
-            return f"is the address of the network itself; the first usable one is {ip + 1}"
-        if ip.version == 4 and ip == network.broadcast_address:
+    last = (1 << bits - prefixlen) - 1
+    if last > 1:
+        if number & last == 0:
+            first = address.ip + 1
+            return f"is the address of the network itself; the first usable one is {first}"
+        if ipv4 and number & last == last:
             return "is the broadcast address of its network"
     return ""
+
+
+def _link_local(address: AddressWithPrefix) -> bool:
+    """Say whether an address belongs to its link alone (169.254.0.0/16, fe80::/10)."""
+    number = int(address)
+    return number >> 16 == 0xA9FE if address.version == 4 else number >> 118 == 0x3FA

@@ -464,7 +464,7 @@ class Impairment:
 
     def __bool__(self) -> bool:
         """False for a perfect wire."""
-        return self != PERFECT
+        return self is not PERFECT and self != PERFECT
 
     @property
     def waits(self) -> Queue | None:

@@ -15,12 +15,15 @@ search for paths, but no path leads through it.
    itself has none, so packets to an address that does not exist come to an end there, instead of
    circling between two defaults.
 3. *Flood.* Sets of destinations spread through the core from neighbour to neighbour in rounds; the
-   neighbour from which a destination is first heard is the next hop to it: breadth-first search
-   from everywhere at once. In case of a tie it is the default next hop, then the first by name.
-4. *Prefixes.* Destinations with another next hop than the default get explicit routes, adjacent
-   subnets joined into larger prefixes. While that makes a small table the prefixes cover
-   nothing but subnets that exist; a larger table may also cover unused addresses in between, and
-   subnets with another next hop if a longer prefix for those costs less than leaving them out.
+   neighbours from which a destination is first heard are the next hops to it: breadth-first search
+   from everywhere at once. A core that is one circle needs no rounds: half of it lies either way.
+4. *Prefixes.* Of several next hops to a destination the default one is taken, else the first by
+   name. What does not go the default way gets explicit routes, adjacent subnets joined into larger
+   prefixes that cover nothing but subnets that exist. If that makes a large table, the table is
+   the smallest one that leads everything a shortest way: any of the next hops will do, prefixes
+   may cover unused addresses, and a longer one may lie inside a shorter one. It is found as in
+   Draves, King, Venkatachary and Zill, "Constructing optimal IP routing tables" (1999), with one
+   step for a whole level of the tree of prefixes, since a level of it is a set like all others.
 
 Unsatisfactory: every hop counts one, whatever its delay or rate.
 """
@@ -28,17 +31,17 @@ Unsatisfactory: every hop counts one, whatever its delay or rate.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from netlab.model.topology import Route
 
-# Tables with more explicit routes than this are joined more boldly.
+# Tables with more explicit routes than this are made as small as they can be.
 SMALL_TABLE = 8
-# With more stretches of neighbours with one next hop than this (a large grid), trying to join them
-# takes longer than it is worth.
-HOPELESS = 40
+# Trees of prefixes with more levels where they branch than this are not worked on as sets.
+HIGHEST_TREE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +76,20 @@ def static_routes(
 
     `families` are the subnets for each number of bits of an address (32, 128), none overlapping
     another of its family; `forwards` says of each node whether it is a router. A `root` replaces
-    the one that would be chosen. With `aggregate` small tables are joined boldly too.
+    the one that would be chosen. With `aggregate` small tables are made smaller too.
     """
     routes: dict[str, list[Route]] = {}
-    known: dict[tuple[tuple[str, ...], ...], _Tables] = {}
+    known: dict[object, tuple[_Tables, dict[str, _Cover | None]]] = {}
     for bits, subnets in families.items():
         graph = _Graph(subnets, forwards, bits)
-        # Both families usually have the same shape, and then the same paths.
+        # Both families usually have the same shape, and then the same paths and covers.
         shape = tuple(tuple(m.node for m in subnet.members) for subnet in graph.table.subnets)
-        tables = known.get(shape)
-        if tables is None:
-            tables = known[shape] = _Paths(graph, root).tables
+        same = shape, tuple(graph.table.places), graph.table.boundless
+        if same not in known:
+            known[same] = _Paths(graph, root).tables, {}
+        tables, covers = known[same]
         for name, (default, others) in tables.items():
-            found = graph.emit(name, default, others, aggregate)
+            found = graph.emit(name, default, others, aggregate, covers)
             if found:
                 routes.setdefault(name, []).extend(found)
     return routes
@@ -93,6 +97,8 @@ def static_routes(
 
 # For each node its default next hop, and sets of destinations with another one.
 _Tables = dict[str, tuple[str | None, dict[str, int]]]
+# For next hops that are no default the prefixes, as (level, place) in the tree of prefixes.
+_Cover = list[tuple[int, int, str]]
 
 
 class _Graph:
@@ -132,48 +138,45 @@ class _Graph:
                     hops[router.node] = (host.dev, router.address)
 
     def emit(
-        self, name: str, default: str | None, tables: Mapping[str, int], aggregate: bool
+        self,
+        name: str,
+        default: str | None,
+        tables: Mapping[str, int],
+        aggregate: bool,
+        covers: dict[str, _Cover | None],
     ) -> list[Route]:
-        """Return the routes of a node: the default first, then the rest by address."""
+        """Return the routes of a node: the default first, then the rest by address.
+
+        `covers` are those found already for another network of the same shape.
+        """
         hops = self.hops.get(name) or self.gateways.get(name, {})
         routes: list[Route] = []
         if default is not None:
             routes.append(self._route(0, 0, hops[default]))
         own = self.own.get(name, 0)
-        wanted = {hop: mask & ~own for hop, mask in tables.items() if hop != default}
-        wanted = {hop: mask for hop, mask in wanted.items() if mask}
-        if wanted:
-            found: list[tuple[int, int, str]] = []
-            for hop, mask in wanted.items():
-                found += [(first, length, hop) for first, length in self.table.exact(mask)]
-            stretches = sum((m & ~(m << 1)).bit_count() for m in wanted.values())
-            if (aggregate or len(found) > SMALL_TABLE) and stretches < HOPELESS:
-                found = self._aggregated(wanted, own, default)
-            found.sort()
-            routes += [self._route(first, length, hops[hop]) for first, length, hop in found]
+        taken = own | tables.get(default, 0) if default is not None else own
+        wanted: dict[str, int] = {}
+        for hop, mask in tables.items():
+            if hop != default and (mine := mask & ~taken):
+                taken |= mine
+                wanted[hop] = mine
+        few = not aggregate and self.table.pieces(wanted.values()) <= SMALL_TABLE
+        found = self._exact(wanted) if few else []
+        if wanted and (not few or len(found) > SMALL_TABLE):
+            if name not in covers:
+                covers[name] = self.table.fewest(tables, default, own)
+            cover = covers[name]
+            if cover is not None:
+                found = [(*self.table.block(level, place), hop) for level, place, hop in cover]
+            elif not few:
+                found = self._exact(wanted)
+        found.sort()
+        routes += [self._route(first, length, hops[hop]) for first, length, hop in found]
         return routes
 
-    def _aggregated(
-        self, wanted: Mapping[str, int], own: int, default: str | None
-    ) -> list[tuple[int, int, str]]:
-        """Return few routes: large blocks, and inside them exceptions with another next hop."""
-        masks = dict(wanted)
-        if default is not None:
-            every = (1 << len(self.table.subnets)) - 1
-            rest = every & ~own
-            for mask in wanted.values():
-                rest &= ~mask
-            masks[default] = rest
-        found: dict[tuple[int, int], str] = {}
-        for hop, mask in wanted.items():
-            blocks, exceptions = self.table.nested(mask, own, masks)
-            if any(found.get(block, hop) != hop for block in blocks):  # two want the same block
-                blocks, exceptions = list(self.table.exact(mask)), 0
-            found |= dict.fromkeys(blocks, hop)
-            for other, theirs in masks.items():
-                if exceptions & theirs:
-                    found |= dict.fromkeys(self.table.exact(exceptions & theirs), other)
-        return [(first, length, hop) for (first, length), hop in found.items()]
+    def _exact(self, wanted: Mapping[str, int]) -> list[tuple[int, int, str]]:
+        exact = self.table.exact
+        return [(*block, hop) for hop, mask in wanted.items() for block in exact(mask)]
 
     def _route(self, first: int, prefixlen: int, hop: _Hop) -> Route:
         network = self._networks.get((first, prefixlen))
@@ -270,7 +273,11 @@ class _Paths:
                 mine.insert(0, up)
         known = [self.behind[name] for name in core] + [self.own[name] for name in multihomed]
         told = known[: len(core)] + [self.own[name] & self.single for name in multihomed]
-        via = _flood(hears, known, told, len(core))
+        circle = None if multihomed else _circle(hears)
+        if circle is not None:
+            via = _around(circle, hears, known)
+        else:
+            via = _flood(hears, known, told, len(core))
         for i, name in enumerate(names):
             tables = {names[n]: mask for n, mask in zip(hears[i], via[i], strict=True)}
             up = towards[i]
@@ -340,8 +347,8 @@ def _flood(
 
     `hears` lists for each vertex those it hears, `known` what it knows at first and `told` what of
     it the others may hear; the vertices from `forwarding` on tell no more than that. Return for
-    each vertex what it first heard from each of those it hears (from the first in order where
-    several bring the same in the same round).
+    each vertex what it first heard from each of those it hears, from all that bring the same in
+    the same round.
     """
     reached = list(known)
     via = [[0] * len(mine) for mine in hears]
@@ -363,7 +370,6 @@ def _flood(
                 if news:
                     table[position] |= news
                     seen |= news
-                    missing = ~seen
             if seen != before:
                 progress = True
                 reached[i] = seen
@@ -376,6 +382,49 @@ def _flood(
             break  # the rest is out of reach
         fresh = gained
         active = still
+    return via
+
+
+def _circle(hears: list[list[int]]) -> list[int] | None:
+    """Return the vertices in the order in which one circle joins all of them, if one does.
+
+    Less than four are none: there two vertices that are no neighbours cannot be told apart.
+    """
+    if len(hears) < 4 or any(len(mine) != 2 for mine in hears):
+        return None
+    circle = [0]
+    before = hears[0][1]
+    while (after := next(n for n in hears[circle[-1]] if n != before)) != 0:
+        before = circle[-1]
+        circle.append(after)
+    return circle if len(circle) == len(hears) else None
+
+
+def _around(circle: list[int], hears: list[list[int]], known: list[int]) -> list[list[int]]:
+    """Do what `_flood` does, for a circle of vertices, in which only neighbours know the same.
+
+    The vertices less than half the circle away one way are heard from that side, and the opposite
+    one, if there is one, from both. A union over a stretch is that of two stretches of a power
+    of two that cover it.
+    """
+    count = len(circle)
+    half = (count - 1) // 2
+    sets = [known[vertex] for vertex in circle]
+    length = 1
+    while 2 * length <= half:
+        sets = [sets[i] | sets[(i + length) % count] for i in range(count)]
+        length *= 2
+    via = [[0, 0] for _ in circle]
+    for i, vertex in enumerate(circle):
+        own = known[vertex]
+        ahead = sets[(i + 1) % count] | sets[(i + 1 + half - length) % count]
+        back = sets[(i - half) % count] | sets[(i - length) % count]
+        both = 0
+        if count % 2 == 0:
+            both = known[circle[(i + half + 1) % count]] & ~(own | ahead | back)
+        following = hears[vertex].index(circle[(i + 1) % count])
+        via[vertex][following] = ahead & ~own | both
+        via[vertex][1 - following] = back & ~own | both
     return via
 
 
@@ -398,6 +447,7 @@ class _Destinations:
         for i in range(len(subnets)):
             if i == 0 or self.firsts[i] != self.lasts[i - 1] + 1:
                 self.gaps |= 1 << i
+        self._blocks: dict[tuple[int, int], tuple[int, int]] = {}
 
     def exact(self, mask: int) -> Iterator[tuple[int, int]]:
         """Return the fewest prefixes that cover the subnets of the set and no other address."""
@@ -406,53 +456,140 @@ class _Destinations:
         for i, j in zip(_bits(starts), _bits(ends), strict=True):
             yield from self._aligned(self.firsts[i], self.lasts[j])
 
-    def nested(
-        self, mask: int, free: int, masks: Mapping[str, int]
-    ) -> tuple[list[tuple[int, int]], int]:
-        """Return few prefixes that cover the set, and the subnets of others that they cover too.
+    def pieces(self, masks: Iterable[int]) -> int:
+        """Return how many stretches sets have: no exact cover has fewer prefixes."""
+        return sum((mask & (~(mask << 1) | self.gaps)).bit_count() for mask in masks)
 
-        Those are the exceptions, which need longer prefixes of their own: whoever asks for a block
-        pays for them. `free` are subnets that may be covered for nothing: the node is attached
-        to them, and its own longer prefix wins. `masks` are the sets of all next hops; subnets
-        in none of them are out of reach and may not be covered.
+    def fewest(self, allowed: Mapping[str, int], default: str | None, free: int) -> _Cover | None:
+        """Return the fewest prefixes with which everything may take one of its next hops.
+
+        `allowed` are the destinations that may go by each next hop; those in none of its sets go
+        by `default`, or without one must not be covered. `free` may be covered for nothing: the
+        node is attached to them, and its own longer prefix wins. None where the tree of prefixes
+        is too high.
         """
-        reachable = free
-        for theirs in masks.values():
-            reachable |= theirs
-        _, blocks, exceptions = self._nest(mask, free, masks, reachable)
-        return blocks, exceptions
+        if self.height > HIGHEST_TREE:
+            return None
+        hops: list[str | None] = list(allowed)
+        if default not in hops:
+            hops.append(default)
+        every = (1 << len(self.subnets)) - 1
+        anyhow = self.heads[0] & ~self._spread(every & ~free)  # places that nobody needs, too
+        rest = every & ~free
+        for mask in allowed.values():
+            rest &= ~mask
+        sets = [anyhow | self._spread(allowed.get(hop or "", 0) & ~free) for hop in hops]
+        home = hops.index(default)
+        sets[home] |= self._spread(rest)
+        kept = self._spread(rest) if default is None else 0  # no other route may cover these
+        levels = [sets]
+        for level in range(self.height):
+            heads = self.heads[level + 1]
+            pairs = [(one & heads, one >> (1 << level) & heads) for one in sets]
+            agreed = 0
+            for left, right in pairs:
+                agreed |= left & right
+            kept = (kept | kept >> (1 << level)) & heads
+            sets = [
+                (left & right | (left | right) & heads & ~agreed) & ~kept for left, right in pairs
+            ]
+            sets[home] |= kept
+            levels.append(sets)
+        if self.boundless:
+            levels[-1][home] |= 1  # there is no second default
+        found: _Cover = []
+        above = [0] * len(hops)
+        above[home] = 1
+        for level in range(self.height, -1, -1):
+            sets = levels[level]
+            chosen = [theirs & mine for theirs, mine in zip(above, sets, strict=True)]
+            open_ = self.heads[level]
+            for mask in chosen:
+                open_ &= ~mask
+            for number, hop in enumerate(hops):
+                if hop is None or not open_:
+                    continue
+                taken = open_ & sets[number]
+                open_ ^= taken
+                chosen[number] |= taken
+                found += [(level, place, hop) for place in _bits(taken)]
+            if level:
+                above = [mask | mask << (1 << (level - 1)) for mask in chosen]
+        return found
 
-    def _nest(
-        self, mask: int, free: int, masks: Mapping[str, int], reachable: int
-    ) -> tuple[int, list[tuple[int, int]], int]:
-        """Return the number of routes of the cheapest cover, its blocks and its exceptions."""
-        i, j = (mask & -mask).bit_length() - 1, mask.bit_length() - 1
-        first, last = self.firsts[i], self.lasts[j]
-        span = (first ^ last).bit_length()
-        block = first >> span << span
-        low = bisect_left(self.firsts, block)
-        high = bisect_left(self.firsts, block + (1 << span))
-        inside = (1 << high) - (1 << low)
-        foreign = inside & ~mask & ~free
-        whole_world = span == self.bits  # that would be a second default route
-        if not foreign and not whole_world:
-            return 1, [(block, self.bits - span)], 0
-        middle = bisect_left(self.firsts, block + (1 << (span - 1)))
-        below = (1 << middle) - 1
-        cost, blocks, exceptions = 0, list[tuple[int, int]](), 0
-        for half in (mask & below, mask & ~below):
-            if half:
-                more, others, also = self._nest(half, free, masks, reachable)
-                cost, blocks, exceptions = cost + more, blocks + others, exceptions | also
-        if not whole_world and not foreign & ~reachable and 1 + self._pieces(foreign) < cost:
-            whole = 1 + sum(self._pieces(foreign & theirs) for theirs in masks.values())
-            if whole < cost:
-                return whole, [(block, self.bits - span)], foreign
-        return cost, blocks, exceptions
+    @cached_property
+    def places(self) -> list[int]:
+        """Return where each subnet stands among the leaves of a complete tree of prefixes.
 
-    def _pieces(self, mask: int) -> int:
-        """Return how many stretches a set has: its exact cover has at least as many prefixes."""
-        return (mask & (~(mask << 1) | self.gaps)).bit_count()
+        Only levels where the addresses branch count. Where every subnet is as large as the others
+        and none is missing, its place is its number.
+        """
+        places = [0] * len(self.subnets)
+
+        def place(low: int, high: int) -> int:
+            if high - low == 1:
+                return 0
+            branch = (self.firsts[low] ^ self.firsts[high - 1]).bit_length() - 1
+            second = self.firsts[high - 1] >> branch << branch
+            middle = bisect_left(self.firsts, second, low, high)
+            height = max(place(low, middle), place(middle, high))
+            for i in range(middle, high):
+                places[i] += 1 << height
+            return height + 1
+
+        if places:
+            place(0, len(places))
+        return places
+
+    @cached_property
+    def height(self) -> int:
+        """Return how many levels that tree has above its leaves."""
+        return self.places[-1].bit_length() if self.places else 0
+
+    @property
+    def boundless(self) -> bool:
+        """Say whether a prefix that covers all subnets covers every address."""
+        return bool(self.subnets) and self.block(self.height, 0)[1] == 0
+
+    @cached_property
+    def heads(self) -> list[int]:
+        """Return for each level of the tree the first places of its prefixes."""
+        width = 1 << self.height
+        return [((1 << width) - 1) // ((1 << (1 << n)) - 1) for n in range(self.height + 1)]
+
+    @cached_property
+    def _spreads(self) -> list[dict[int, int]] | None:
+        if self.places[-1] == len(self.places) - 1:
+            return None
+        return [{} for _ in range(0, len(self.places), 8)]
+
+    def _spread(self, mask: int) -> int:
+        """Return the places of a set of subnets, eight at a time."""
+        if self._spreads is None:
+            return mask
+        found = 0
+        for known, start, byte in zip(
+            self._spreads,
+            range(0, len(self.places), 8),
+            mask.to_bytes(len(self._spreads), "little"),
+            strict=True,
+        ):
+            if byte:
+                part = known.get(byte)
+                if part is None:
+                    part = known[byte] = sum(1 << self.places[start + bit] for bit in _bits(byte))
+                found |= part
+        return found
+
+    def block(self, level: int, place: int) -> tuple[int, int]:
+        """Return the smallest prefix that covers the subnets below a node of the tree."""
+        found = self._blocks.get((level, place))
+        if found is None:
+            first = self.firsts[bisect_left(self.places, place)]
+            last = self.lasts[bisect_left(self.places, place + (1 << level)) - 1]
+            span = (first ^ last).bit_length()
+            found = self._blocks[level, place] = (first >> span << span, self.bits - span)
+        return found
 
     def _aligned(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """Split an interval of addresses into the fewest prefixes."""
