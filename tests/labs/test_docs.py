@@ -26,6 +26,7 @@ def labs(tmp_path: Path) -> Path:
     (folder / "lab.py").write_text(program)
     topology = (ROOT / "labs" / "teardown" / "topology.yaml").read_text()
     (folder / "topology.yaml").write_text(topology)
+    (folder.parent / "pinned.yaml").write_text((ROOT / "labs" / "pinned.yaml").read_text())
     return folder.parent
 
 
