@@ -138,6 +138,7 @@ class Namespaces:
         self.machine = machine
         self.home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.nodes: dict[str, int] = {}
+        self.former: dict[str, int] = {}
         self.guard("the supervisor")
 
     def guard(self, what: str) -> None:
@@ -172,27 +173,31 @@ class Namespaces:
         finally:
             self.leave()
 
-    def create(self, node: str) -> None:
-        """Make the namespace of a node and stay in it; the caller leaves."""
-        if node in self.nodes:
-            raise RefusedError("exists", what=f"node {node!r}")
+    def create(self, node: str, *, renew: bool = False) -> None:
+        """Make the namespace of a node and stay in it; the caller leaves.
+
+        With `renew` the node has one, which is put aside among the `former`.
+        """
+        if renew != (node in self.nodes) or node in self.former:
+            raise RefusedError("unknown" if renew else "exists", what=f"node {node!r}")
         unshare("network", CLONE_NEWNET)
         self.guard(f"node {node!r}")
         low = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.nodes[node] = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, LOWEST_NAMESPACE_FD)
+            fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, LOWEST_NAMESPACE_FD)
         finally:
             os.close(low)
+        if renew:
+            self.former[node] = self.nodes[node]
+        self.nodes[node] = fd
 
-    def kill(self, node: str) -> None:
-        """SIGKILL every process that is in the namespace of a node, until there is none."""
-        fd = self.nodes.get(node)
-        if fd is None:
-            raise RefusedError("unknown", what=f"node {node!r}")
+    @staticmethod
+    def kill(fd: int) -> None:
+        """SIGKILL every process that is in a namespace, until there is none."""
         wanted = os.fstat(fd)
         while True:
             found = [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
-            living = [pid for pid in found if self.is_in(pid, wanted)]
+            living = [pid for pid in found if Namespaces.is_in(pid, wanted)]
             if not living:
                 return
             for pid in living:
@@ -209,9 +214,9 @@ class Namespaces:
             return False  # a zombie has none
         return (found.st_dev, found.st_ino) == (namespace.st_dev, namespace.st_ino)
 
-    def remove(self, node: str) -> None:
-        """Forget a node; its namespace goes when its last process has."""
-        os.close(self.nodes.pop(node))
+    def remove(self, node: str, *, former: bool = False) -> None:
+        """Forget a node, or only the namespace it had; that goes once its last process has."""
+        os.close((self.former if former else self.nodes).pop(node))
 
 
 # --- applying a plan ------------------------------------------------------------------------
@@ -413,9 +418,15 @@ def ethtool(sock: socket.socket, device: bytes, data: ctypes.Array[ctypes.c_char
 class Builder:
     """Applies an encoded program: `netlab.engine.lower` makes it and describes its form."""
 
-    def __init__(self, namespaces: Namespaces, step: Callable[[int], None] | None) -> None:
+    def __init__(
+        self,
+        namespaces: Namespaces,
+        step: Callable[[int], None] | None,
+        abandon: Callable[[str], None],
+    ) -> None:
         self.namespaces = namespaces
         self.step = step
+        self.abandon = abandon
         self.sockets: dict[str, socket.socket] = {}
         self.offloads = Offloads()
 
@@ -429,9 +440,15 @@ class Builder:
                     self.links(body, blob)
                 elif kind == "remove":
                     self.remove(body)
+                elif kind == "take":
+                    self.take(body, blob)
+                elif kind == "end":
+                    self.end(body)
                 else:
                     self.config(body, blob)
         finally:
+            for node in [*self.namespaces.former]:  # where something failed on the way
+                self.end_former(node)
             for sock in self.sockets.values():
                 sock.close()
 
@@ -452,8 +469,8 @@ class Builder:
         """Make namespaces, one after the other, and write the sysctls that come before links."""
         namespaces = self.namespaces
         try:
-            for name, operation, sysctls in body:
-                namespaces.create(name)
+            for name, operation, sysctls, renew in body:
+                namespaces.create(name, renew=renew)
                 self.sockets[name] = netlink_socket()
                 self.done(operation)
                 for path, value, number in sysctls:
@@ -506,9 +523,39 @@ class Builder:
             sock = self.sockets.pop(node, None)
             if sock is not None:
                 sock.close()
-            self.namespaces.kill(node)
+            fd = self.namespaces.nodes.get(node)
+            if fd is None:
+                raise RefusedError("unknown", what=f"node {node!r}")
+            self.namespaces.kill(fd)
+            self.abandon(node)
             self.namespaces.remove(node)
             self.done(operation)
+
+    def take(self, body: list[Any], blob: bytearray) -> None:
+        """Move interfaces of renewed nodes: the message goes to the namespace they leave."""
+        for node, start, end, last, forgiven, patches in body:
+            for offset, owner in patches:
+                struct.pack_into("=i", blob, offset, self.namespaces.nodes[owner])
+            try:
+                self.namespaces.enter(self.namespaces.former[node], f"node {node!r}")
+                sock = netlink_socket()
+            finally:
+                self.namespaces.leave()
+            with sock:
+                transact(sock, memoryview(blob)[start:end], last, forgiven)
+            self.done(last - 1)
+
+    def end(self, body: list[Any]) -> None:
+        """Do away with former namespaces and all that runs in them."""
+        for node, operation in body:
+            self.end_former(node)
+            self.done(operation)
+
+    def end_former(self, node: str) -> None:
+        """Kill what is in a former namespace: nothing of it can reach an interface any more."""
+        self.namespaces.kill(self.namespaces.former[node])
+        self.abandon(node)
+        self.namespaces.remove(node, former=True)
 
     def fresh_value(self, path: str) -> str:
         """Read what a sysctl is in a namespace that nobody has touched."""
@@ -762,6 +809,7 @@ class Supervisor:
         self.anchor = anchor
         self.namespaces = Namespaces(tuple(options["machine"]))
         self.processes: dict[int, Process] = {}
+        self.resting: set[Process] = set()
         self.ended: list[Process] = []
         self.connections: dict[int, Connection] = {}
         self.timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -904,10 +952,14 @@ class Supervisor:
             return
         # Twice as long after each time, so that a program that cannot work does no harm.
         pause = min(0.1 * 2**process.restarts, 10.0)
+        self.resting.add(process)
         self.later(pause, lambda: self.start_again(process))
 
     def start_again(self, old: Process) -> None:
-        """Start a program whose last run has ended."""
+        """Start a program whose last run has ended, unless it has been ended meanwhile."""
+        if old not in self.resting:
+            return
+        self.resting.remove(old)
         try:
             process = self.launch(old.launch)
         except (RefusedError, OSError) as error:
@@ -943,13 +995,12 @@ class Supervisor:
             connection.sock.setblocking(True)
             go = connection.sock.recv(1)
             connection.sock.setblocking(False)
-            if not go:
+            if not go and connection.first:
                 os._exit(0)
 
         began = time.monotonic_ns()
-        Builder(self.namespaces, step if message.get("step") else None).run(
-            message["program"], blob
-        )
+        stepping = step if message.get("step") else None
+        Builder(self.namespaces, stepping, self.abandon).run(message["program"], blob)
         self.describe.update(message.get("describe") or {})
         if self.committed:
             self.write_state("up")
@@ -1141,6 +1192,22 @@ class Supervisor:
                     os.kill(int(name), signal.SIGKILL)
             except ProcessLookupError:
                 continue
+
+    def abandon(self, node: str) -> None:
+        """Forget the programs of a node, whose namespace has been cleared, once all are reaped."""
+        for process in [p for p in self.resting if p.node == node]:
+            self.rest_in_peace(process)
+        for process in [p for p in self.processes.values() if p.node == node]:
+            process.ending = True
+            self.kill_session(process.pid)  # what had gone to another namespace
+        while any(process.node == node for process in self.processes.values()):
+            self.reap()
+            select.select([self.wake_read], [], [], 0.001)
+
+    def rest_in_peace(self, process: Process) -> None:
+        """Do not start a program again that waits for its time to come."""
+        self.resting.discard(process)
+        process.launch.close()
 
     def watch(self, process: Process, condition: Callable[[], bool]) -> None:
         """Look again and again whether a program is ready, and tell its listener once it is."""

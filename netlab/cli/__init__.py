@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "shell": ("nodes:shell", "Open a shell in a node."),
     "logs": ("nodes:logs", "Show what the processes of a lab printed."),
     "apply": ("lifecycle:apply", "Turn a running lab's network into that of a topology file."),
+    "reboot": ("live:reboot", "Switch a node off without a word, and on again."),
     "gc": ("lifecycle:gc", "Remove what dead labs have left behind."),
     "tc": ("tc:tc", "Show and change the impairments of a running lab."),
     "plan": ("topology:plan", "Print what `up` would do, as a commented script."),

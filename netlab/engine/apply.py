@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from netlab.engine import channel
+from netlab.engine.channel import Channel
 from netlab.engine.lower import Indexes, lower
 from netlab.engine.state import Lab
 from netlab.engine.supervisor import checked, operation_error
@@ -26,25 +27,36 @@ def apply(
     indexes: Indexes | None = None,
     describe: dict[str, Any] | None = None,
 ) -> None:
-    """Apply operations to a lab, in order; OperationError names the one the kernel refused.
-
-    What came before the refused one stays. `describe` replaces parts of the lab's state.
-    """
-    wanted = tuple(operations)
-    known = indexes or indexes_of(lab)
-    program = lower(wanted, known)
-    told = {
-        "indexes": [[node, device, index] for (node, device), index in known.of.items()],
-        **(describe or {}),
-    }
+    """Apply operations to a lab as `apply_over` does."""
     try:
         connection = channel.connect(lab.folder)
     except OSError as error:
         raise EngineError(f"the lab {lab.id!r} ended just now") from error
     with contextlib.closing(connection):
-        request = {"do": "build", "program": program.stages, "describe": told}
-        answer = connection.request(request, blob=program.blob)
+        known = indexes or indexes_of(lab)
+        apply_over(connection, operations, known, str(lab.state.get("source", "")), describe)
+
+
+def apply_over(
+    connection: Channel,
+    operations: Iterable[Operation],
+    indexes: Indexes,
+    source: str,
+    describe: dict[str, Any] | None = None,
+) -> None:
+    """Apply operations, in order; OperationError names the one the kernel refused.
+
+    What came before the refused one stays. `describe` replaces parts of the lab's state.
+    """
+    wanted = tuple(operations)
+    program = lower(wanted, indexes)
+    told = {
+        "indexes": [[node, device, index] for (node, device), index in indexes.of.items()],
+        **(describe or {}),
+    }
+    request = {"do": "build", "program": program.stages, "describe": told}
+    answer = connection.request(request, blob=program.blob)
     error = answer.get("error")
     if error is not None and error.get("kind") == "operation":
-        raise operation_error(str(lab.state.get("source", "")), wanted, error)
+        raise operation_error(source, wanted, error)
     checked(answer)

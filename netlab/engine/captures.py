@@ -111,6 +111,11 @@ class Capture:
             self._running.stop(grace=0.5)
 
     @property
+    def node(self) -> str:
+        """The node in which it runs."""
+        return self._running.node
+
+    @property
     def packets(self) -> int:
         """How many packets the file holds by now."""
         return self.counters.captured if self.counters is not None else self._ask().captured

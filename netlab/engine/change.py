@@ -6,10 +6,14 @@ import contextlib
 import json
 from typing import Any
 
-from netlab.engine import channel, supervisor, wires
+from netlab.engine import channel, named, processes, supervisor, wires
 from netlab.engine.apply import apply, indexes_of
 from netlab.engine.lifecycle import TOPOLOGY, digest, logs, remember
+from netlab.engine.live import own_qdiscs
+from netlab.engine.node import RunningNode
 from netlab.engine.probe import quick
+from netlab.engine.reach import check_node
+from netlab.engine.reboot import switch_off_and_on
 from netlab.engine.state import Lab
 from netlab.errors import EngineError, UsageError
 from netlab.model.capabilities import Capabilities
@@ -101,3 +105,25 @@ def _wires(lab: Lab, plan: Plan) -> None:
     with contextlib.closing(connection):
         begun = wires.start(new, connection, lab.path, logs(lab.path), keep=True)
         wires.start_schedules(begun)
+
+
+def reboot(lab: Lab, node: str, *, off: float = 0.0) -> None:
+    """Reboot a node, leaving it switched off for `off` seconds, and start its programs again.
+
+    What `netlab exec` started there is gone for good, as it would be in any machine.
+    """
+    check_node(lab, node)
+    topology = running(lab)
+    if node not in topology.by_name:
+        raise UsageError(f"{node!r} is the middle of a link, which cannot be rebooted")
+    shaped = own_qdiscs(lab, node)
+    connection = channel.connect(lab.folder)
+    with contextlib.closing(connection):
+        switch_off_and_on(connection, topology, indexes_of(lab), node, off=off, shaped=shaped)
+        named.renew(lab.folder, connection)
+        nodes = {
+            found.name: RunningNode(found.name, connection, logs(lab.path))
+            for found in topology.nodes
+        }
+        for _ in processes.start(topology, nodes, keep=True, only=node, again=True):
+            pass

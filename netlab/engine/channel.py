@@ -91,6 +91,13 @@ class Channel:
                 raise EngineError(f"the supervisor did not answer within {timeout} s")
         return self._answers.pop(number)
 
+    def sleep(self, seconds: float) -> None:
+        """Let time pass on the machine's clock; EngineError when it takes a minute longer."""
+        tag = self.new_tag()
+        self.request({"do": "sleep", "seconds": seconds, "tag": tag})
+        if self.event(tag, ("slept",), seconds + 60) is None:
+            raise EngineError(f"a pause of {seconds} s did not end; the machine is overloaded")
+
     def event(self, tag: Any, kinds: Sequence[str], timeout: float | None = None) -> Json | None:
         """Wait for an event of one of some kinds about a tag; None when the time is over."""
         end = None if timeout is None else time.monotonic() + timeout

@@ -138,6 +138,10 @@ class Hold:
         for argv in reversed(undo):
             self._run(argv)
 
+    def forget(self) -> None:
+        """Take note that the rule has gone with the network namespace it was in."""
+        self._undo = []
+
     def _install(self) -> None:
         expression = self._match if isinstance(self._match, str) else self._match.nft
         ruleset = (

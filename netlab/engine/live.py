@@ -98,6 +98,16 @@ def directions(lab: Lab) -> tuple[Direction, ...]:
     return (*found, *(d for name, link in plain.items() for d in _of(lab, name, link)))
 
 
+def own_qdiscs(lab: Lab, node: str) -> tuple[AddQdisc, ...]:
+    """Return what makes anew the disciplines that `change` has put on a node's own interfaces."""
+    return tuple(
+        AddQdisc(direction.node, direction.dev, qdisc)
+        for direction in directions(lab)
+        if direction.node == node and direction.shapes and not direction.hidden
+        for qdisc in chain(direction.now, direction.mtu)
+    )
+
+
 def _of(lab: Lab, name: str, link: Json) -> Iterable[Direction]:
     a, b = link["ends"]
     ways = ((FORWARD, a, b, MIDDLE[0][1]), (BACKWARD, b, a, MIDDLE[0][0]))

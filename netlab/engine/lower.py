@@ -6,6 +6,8 @@ Operations of one node must stay in order; operations of different nodes do not 
 other, save that a link needs both its nodes. So the plan is cut into runs, and each run is a stage:
 
 * `nodes`: namespaces, each with the sysctls that follow it before any link;
+* `take`: interfaces that move from a node's former namespace into its new one;
+* `end`: what is left in former namespaces, and these with it;
 * `links`: veth pairs, sent from the supervisor's own namespace in bursts;
 * `remove`: namespaces that go;
 * `config`: all the rest, grouped by node: one burst of netlink per node, interrupted only where a
@@ -41,6 +43,7 @@ from netlab.plan.operations import (
     AddWire,
     ChangeQdisc,
     CheckCongestion,
+    EndFormerNode,
     OffloadsOff,
     Operation,
     RemoveAddress,
@@ -48,12 +51,14 @@ from netlab.plan.operations import (
     RemoveNode,
     RemoveQdiscs,
     RemoveRoute,
+    RenewNode,
     ReplaceRoute,
     ResetSysctl,
     SetDown,
     SetFirewall,
     SetSysctl,
     SetUp,
+    TakeInterface,
     TuneNeighbours,
     VethEnd,
 )
@@ -138,6 +143,8 @@ class _Lowering:
         self.messages: dict[str, list[tuple[bytes, int]]] = {}
         self.forgiven: set[int] = set()
         self.removed: list[Any] = []
+        self.taken: list[Any] = []
+        self.ended: list[Any] = []
 
     def stage(self, kind: str) -> None:
         """Begin a stage of another kind; the one before is complete."""
@@ -158,6 +165,12 @@ class _Lowering:
         elif self.kind == "remove":
             self.program.stages.append(["remove", self.removed])
             self.removed = []
+        elif self.kind == "take":
+            self.program.stages.append(["take", self.taken])
+            self.taken = []
+        elif self.kind == "end":
+            self.program.stages.append(["end", self.ended])
+            self.ended = []
         if kind == "links":
             self.program.stages.append(["links", []])
             self.links = _Burst(blob)
@@ -219,14 +232,27 @@ class _Lowering:
         message, fd_a, fd_b = netlink.veth(sequence, first, second)
         self.links.add(message, sequence, ((fd_a, a.node), (fd_b, b.node)))
 
+    def take(self, node: str, index: int, sequence: int) -> None:
+        """Append a burst of one message, for the one descriptor in it and the error it forgives."""
+        message, offset = netlink.move(sequence, index)
+        burst = _Burst(self.program.blob)
+        burst.add(message, sequence, ((offset, node),))
+        self.taken.append([node, *burst.end(), [sequence], burst.patches])
+
     def operation(self, number: int, operation: Operation) -> None:
         """Lower one operation; its number is its index in the plan."""
         sequence = number + 1
         match operation:
-            case AddNode(node):
+            case AddNode(node) | RenewNode(node):
                 self.stage("nodes")
-                self.nodes[node] = [node, number, []]
+                self.nodes[node] = [node, number, [], isinstance(operation, RenewNode)]
                 self.loopbacks.append((node, sequence))
+            case TakeInterface(node, dev):
+                self.stage("take")
+                self.take(node, self.indexes[node, dev], sequence)
+            case EndFormerNode(node):
+                self.stage("end")
+                self.ended.append([node, number])
             case SetSysctl(node, key, value) if node in self.nodes:
                 self.nodes[node][2].append([sysctl_path(key), value, number])
             case SetSysctl(node, key, value):

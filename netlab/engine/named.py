@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from netlab.engine.channel import Channel
 from netlab.errors import CapabilityError, EngineError, UsageError
 
 FOLDER = Path("/run/netns")
@@ -38,8 +39,8 @@ def refuse_impossible(nodes: Iterable[str], *, rootless: bool) -> None:
 def make(folder: str, supervisor: int, fds: Mapping[str, int], inodes: Mapping[str, int]) -> None:
     """Name the namespaces that a supervisor holds by these descriptors."""
     libc = ctypes.CDLL(None, use_errno=True)
-    lines = "".join(f"{inodes[name]} {name}\n" for name in fds)
-    Path(folder, LIST).write_text(lines)
+    with Path(folder, LIST).open("a") as file:
+        file.write(_lines(fds, inodes))
     FOLDER.mkdir(mode=0o755, exist_ok=True)
     for name, fd in fds.items():
         path = FOLDER / name
@@ -50,7 +51,31 @@ def make(folder: str, supervisor: int, fds: Mapping[str, int], inodes: Mapping[s
             raise EngineError(f"cannot name {path}: {os.strerror(number)}")
 
 
-def remove(folder: str) -> None:
+def renew(folder: str, connection: Channel) -> None:
+    """Name the nodes as they are now, if the lab is one whose nodes have names."""
+    if not Path(folder, LIST).exists():
+        return
+    held = connection.request({"do": "namespaces"})
+    inodes: dict[str, int] = held["inodes"]
+    there = {name for name, inode in inodes.items() if _names(name, inode)}
+    remove(folder, keep=there)
+    fds = {name: fd for name, fd in held["fds"].items() if name not in there}
+    make(folder, held["pid"], fds, inodes)
+    listed = Path(folder, f"{LIST}.new")
+    listed.write_text(_lines(held["fds"], inodes))
+    listed.replace(Path(folder, LIST))
+
+
+def _lines(names: Iterable[str], inodes: Mapping[str, int]) -> str:
+    return "".join(f"{inodes[name]} {name}\n" for name in names)
+
+
+def _names(name: str, inode: int) -> bool:
+    path = FOLDER / name
+    return path.exists() and path.stat().st_ino == inode
+
+
+def remove(folder: str, keep: Collection[str] = ()) -> None:
     """Take away the names that a lab's directory lists, where they still are what they were."""
     try:
         lines = Path(folder, LIST).read_text().splitlines()
@@ -59,6 +84,8 @@ def remove(folder: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     for line in lines:
         inode, _, name = line.partition(" ")
+        if name in keep:
+            continue
         path = FOLDER / name
         with contextlib.suppress(FileNotFoundError):
             found = path.stat()

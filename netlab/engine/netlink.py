@@ -123,6 +123,12 @@ def set_mtu(sequence: int, index: int, mtu: int) -> bytes:
     return message(NEWLINK, 0, body, sequence)
 
 
+def move(sequence: int, index: int) -> tuple[bytes, int]:
+    """Move an interface into another namespace; returns the offset of its descriptor as well."""
+    body = _IFINFO.pack(AF_UNSPEC, 0, index, 0, 0) + u32(28, 0)  # IFLA_NET_NS_FD
+    return message(NEWLINK, 0, body, sequence), 16 + len(body) - 4
+
+
 def delete_link(sequence: int, index: int) -> bytes:
     """Delete an interface; the other end of a veth goes with it."""
     return message(DELLINK, 0, _IFINFO.pack(AF_UNSPEC, 0, index, 0, 0), sequence)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import selectors
 import signal as signals
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
+from weakref import WeakSet
 
 from netlab.engine.channel import Channel
 from netlab.engine.completed import Completed
@@ -173,6 +175,10 @@ class Running:
             return self.wait(grace + 10.0)
         return self.wait(0)
 
+    def expect_end(self) -> None:
+        """Take its end, whoever brings it about, for no failure."""
+        self._stopped = True
+
     def when_it_ends(self, action: Callable[[], None] | None) -> None:
         """Do something when it ends (see `Channel.when_it_ends`); None: nothing any more."""
         self._channel.when_it_ends(self._tag, action)
@@ -263,10 +269,19 @@ class _Pipes:
 class RunningNode:
     """A node of a lab that runs: start programs in it."""
 
-    def __init__(self, name: str, channel: Channel, log_file: LogFile) -> None:
+    def __init__(
+        self,
+        name: str,
+        channel: Channel,
+        log_file: LogFile,
+        reboot: Callable[[RunningNode, float], None] | None = None,
+    ) -> None:
         self.name = name
         self._channel = channel
         self._log_file = log_file
+        self._reboot = reboot
+        self._running: WeakSet[Running] = WeakSet()
+        self._held: WeakSet[Hold] = WeakSet()
         self._holds = 0
 
     def __repr__(self) -> str:
@@ -331,12 +346,13 @@ class RunningNode:
         cwd: str | os.PathLike[str] | None = None,
         restart: Literal["no", "on-failure", "always"] = "no",
         keep: bool = False,
+        again: bool = False,
     ) -> Running:
         """Start a program in the background, its output in the recording; returns when ready.
 
         Use the result in a `with`. NotReadyError when it does not become ready in time,
         CommandError when it ends before it is ready. With `keep` it belongs to the lab and
-        outlives this connection.
+        outlives this connection; with `again` it adds to its logs.
         """
         argv = tuple(map(str, argv))
         tag = self._channel.new_tag()
@@ -350,7 +366,8 @@ class RunningNode:
             else:
                 fds.append(os.dup(stdin if isinstance(stdin, int) else stdin.fileno()))
             for path in (stdout_path, stderr_path):
-                flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+                flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+                flags |= 0 if again else os.O_TRUNC
                 fds.append(os.open(path, flags, 0o644))
             extra: Json = {"name": name, "restart": restart, "keep": keep}
             if ready is not None:
@@ -361,6 +378,7 @@ class RunningNode:
                 os.close(fd)
         files = (stdout_path, stderr_path, record)
         running = Running(self._channel, self.name, name, argv, files, tag, started)
+        self._running.add(running)
         if ready is not None:
             running.until_ready(ready)
         return running
@@ -371,7 +389,38 @@ class RunningNode:
         `match` is a `netlab.engine.hold.Match`, or an nft expression where only nft will do.
         """
         self._holds += 1
-        return Hold(self.run, self._holds, match, hook)
+        hold = Hold(self.run, self._holds, match, hook)
+        self._held.add(hold)
+        return hold
+
+    def reboot(self, *, off: float = 0.0) -> None:
+        """Switch the node off without a word to anybody, and `off` seconds later on again.
+
+        Its namespace is made anew: sockets, neighbours, tracked connections and everything
+        configured by hand are gone, and nothing was sent when they went. So the TCP peers are left
+        with half-open connections, and what they send next is answered by a RST. MACs, addresses,
+        routes, sysctls and firewall are those of the topology, its processes are started again and
+        ready on return. Other programs in the node are over (which is no error); captures and
+        samplers in it end in good order before: start others, or look at the peer's end of the
+        link. Nothing else in the lab is touched. A lab's own programs in other nodes go on.
+        """
+        if self._reboot is None:
+            raise EngineError(f"node {self.name!r} cannot be rebooted from here")
+        if not 0 <= off < math.inf:
+            raise ValueError(f"a node cannot be off for {off} s")
+        self._reboot(self, off)
+
+    @contextlib.contextmanager
+    def going_away(self) -> Generator[None]:
+        """Expect, for the length of a block, that everything in the node ends."""
+        programs = [running for running in self._running if running.alive]
+        for running in programs:
+            running.expect_end()
+        yield
+        for running in programs:
+            running.wait(10)
+        for hold in self._held:
+            hold.forget()
 
     def _start(
         self,

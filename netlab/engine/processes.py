@@ -55,10 +55,20 @@ def in_order(processes: tuple[Process, ...]) -> Iterator[Process]:
 
 
 def start(
-    topology: Topology, nodes: Mapping[str, RunningNode], *, keep: bool = False
+    topology: Topology,
+    nodes: Mapping[str, RunningNode],
+    *,
+    keep: bool = False,
+    only: str | None = None,
+    again: bool = False,
 ) -> Iterator[Running]:
-    """Start the programs of a topology one after the other, each when the ones before are ready."""
+    """Start the programs of a topology one after the other, each when the ones before are ready.
+
+    With `only` those of one node; `again` means that they have run before, and their logs go on.
+    """
     for process in in_order(topology.processes):
+        if only not in (None, process.node):
+            continue
         argv = process.command
         if process.user is not None:
             user = pwd.getpwnam(process.user)
@@ -72,6 +82,7 @@ def start(
             cwd=process.cwd,
             restart=cast(Literal["no", "on-failure", "always"], process.restart),
             keep=keep,
+            again=again,
         )
 
 

@@ -37,6 +37,11 @@ class Sampler:
         elif self._running.alive:
             self._running.stop(grace=0.5)
 
+    @property
+    def node(self) -> str:
+        """The node in which it runs, the first of those it watches."""
+        return self._running.node
+
     def stop(self) -> None:
         """End the sampling; CommandError if the sampler could not go on to its end."""
         self._running.signal(signal.SIGTERM)

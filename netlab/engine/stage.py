@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from netlab.engine import processes, state, supervisor, timetable, wires
 from netlab.engine.channel import Channel, ChannelClosedError
+from netlab.engine.lower import Indexes
 from netlab.engine.node import RunningNode
+from netlab.engine.reboot import switch_off_and_on
 from netlab.errors import EngineError, NotReadyError
 from netlab.model.topology import Topology
 from netlab.plan.backend import Backend
@@ -50,13 +52,22 @@ class Stage:
     """A lab that runs for the length of a block."""
 
     def __init__(
-        self, topology: Topology, recording: Recorder, channel: Channel, nodes: Iterable[str]
+        self,
+        topology: Topology,
+        recording: Recorder,
+        channel: Channel,
+        nodes: Iterable[str],
+        indexes: Indexes,
     ) -> None:
         self.topology = topology
         self.recording = recording
         self._channel = channel
+        self._indexes = indexes
         self._stack = contextlib.ExitStack()
-        self._nodes = {name: RunningNode(name, channel, recording.file) for name in nodes}
+        self._observers: list[Capture | Sampler] = []
+        self._nodes = {
+            name: RunningNode(name, channel, recording.file, self._reboot) for name in nodes
+        }
 
     def node(self, name: str) -> RunningNode:
         """Return a node by name, hidden ones too; KeyError if there is none."""
@@ -84,6 +95,7 @@ class Stage:
         from netlab.engine import captures
 
         found = captures.start(self, where, name=name, filter=filter, count=count, snaplen=snaplen)
+        self._observers.append(found)
         return self.enter(found)
 
     def sample(
@@ -99,6 +111,7 @@ class Stage:
         from netlab.engine import samplers
 
         sampler = samplers.start(self, nodes, every=every, busy=busy, ports=ports, family=family)
+        self._observers.append(sampler)
         return self.enter(sampler)
 
     def snapshot(self, label: str, *nodes: str) -> dict[str, str]:
@@ -106,6 +119,18 @@ class Stage:
         from netlab.engine import samplers
 
         return samplers.snapshot(self, label, nodes)
+
+    def _reboot(self, node: RunningNode, off: float) -> None:
+        """Reboot a node; what watches it there ends in good order, since it goes with the node."""
+        for observer in self._observers:
+            if observer.node == node.name:
+                observer.stop()
+        self.recording.event("reboot", at_ns=self.now_ns(), node=node.name)
+        with node.going_away():
+            switch_off_and_on(self._channel, self.topology, self._indexes, node.name, off=off)
+        for running in processes.start(self.topology, self._nodes, only=node.name, again=True):
+            self.enter(running)
+        self.recording.event("rebooted", at_ns=self.now_ns(), node=node.name)
 
     def now_ns(self) -> int:
         """The machine's clock, as packet captures stamp with it (CLOCK_REALTIME, nanoseconds)."""
@@ -118,11 +143,7 @@ class Stage:
         if not 0 <= seconds < math.inf:
             raise ValueError(f"cannot pause for {seconds} s")
         began = self.now_ns()
-        tag = self._channel.new_tag()
-        self._channel.request({"do": "sleep", "seconds": seconds, "tag": tag})
-        event = self._channel.event(tag, ("slept",), seconds + 60)
-        if event is None:
-            raise EngineError(f"a pause of {seconds} s did not end; the machine is overloaded")
+        self._channel.sleep(seconds)
         self.recording.event("settle", at_ns=began, seconds=seconds, because=because)
 
     def until(
@@ -138,9 +159,7 @@ class Stage:
         while not condition():
             if time.monotonic() > end:
                 raise NotReadyError(f"waited {timeout} s in vain for {what}")
-            tag = self._channel.new_tag()
-            self._channel.request({"do": "sleep", "seconds": every, "tag": tag})
-            self._channel.event(tag, ("slept",), every + 60)
+            self._channel.sleep(every)
 
     def scope(self) -> contextlib.ExitStack:
         """Return the context that holds what was entered with `enter`."""
@@ -199,7 +218,7 @@ def open_stage(
         started.hosts(supervisor.hosts(plan))
         started.commit()
         names = (found.node for found in plan.operations if isinstance(found, AddNode))
-        stage = Stage(topology, recording, started.channel, names)
+        stage = Stage(topology, recording, started.channel, names, started.indexes)
         recording.event("lab-up", at_ns=stage.now_ns(), pid=os.getpid())
         with stage.scope():
             own = wires.start(plan.operations, started.channel, held.path, recording.file)

@@ -299,6 +299,59 @@ class RemoveNode:
 
 
 @dataclass(frozen=True, slots=True)
+class RenewNode:
+    """Give a node a new network namespace; the one it had is kept aside until `EndFormerNode`."""
+
+    node: str
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        aside = f"/run/netns/{self.node}.former"
+        return (
+            ("touch", aside),
+            ("mount", "--bind", f"/run/netns/{self.node}", aside),
+            ("ip", "netns", "del", self.node),
+            ("ip", "netns", "add", self.node),
+            ("ip", "-n", self.node, "link", "set", "lo", "up"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TakeInterface:
+    """Move an interface from a node's former namespace into its new one; it comes out down.
+
+    Its MAC, MTU and other end stay; it is no error if it is not there any more.
+    """
+
+    node: str
+    dev: str
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        former = ("ip", "-n", f"{self.node}.former")
+        return ((*former, "link", "set", self.dev, "netns", self.node),)
+
+
+@dataclass(frozen=True, slots=True)
+class EndFormerNode:
+    """Kill what runs in a node's former namespace, which goes with it and with its sockets."""
+
+    node: str
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        former = f"{self.node}.former"
+        kill = f"ip netns pids {shlex.quote(former)} | xargs -r kill -9"
+        return (("sh", "-c", kill), ("ip", "netns", "del", former))
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveLink:
     """Take a link away by one of its interfaces; the other end goes with it."""
 
@@ -449,6 +502,9 @@ Operation = (
     | RemoveQdiscs
     | AddWire
     | RemoveNode
+    | RenewNode
+    | TakeInterface
+    | EndFormerNode
     | RemoveLink
     | ResetSysctl
     | AddPort

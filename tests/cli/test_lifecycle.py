@@ -478,3 +478,21 @@ def test_a_full_disk_for_what_is_written_down_is_one_sentence(tmp_path: Path, ro
     (sentence,) = done.stderr.splitlines()
     assert "No space left on device" in sentence
     assert "None" not in sentence
+
+
+def test_reboot_of_a_node(person: Person) -> None:
+    person.ok("up", PAIR)
+    before = person.ok("exec", "server", "ip", "-br", "address", "show", "eth0")
+    person.ok("exec", "server", "ip", "address", "add", "192.0.2.9/32", "dev", "lo")
+    done = person.run("reboot", "server")
+    assert done.stderr == "node server of lab two-hosts has been rebooted\n"
+    assert person.ok("exec", "server", "ip", "-br", "address", "show", "eth0") == before
+    assert "192.0.2.9" not in person.ok("exec", "server", "ip", "address")
+    assert "1 received" in person.ok("exec", "client", "ping", "-c1", "-W3", "server")
+    for words, message in (
+        (("sever",), "has no node 'sever'; did you mean 'server'?"),
+        (("server", "--off", "soon"), "--off: "),
+    ):
+        done = person.run("reboot", *words)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert message in done.stderr

@@ -52,7 +52,7 @@ def test_every_operation_is_there_once_and_in_order_within_its_node() -> None:
     seen: list[int] = []
     for kind, body in program.stages:
         if kind == "nodes":
-            for _, number, sysctls in body:
+            for _, number, sysctls, _ in body:
                 seen += [number, *(item[2] for item in sysctls)]
     for node, extent in bursts(program):
         numbers = [sequence - 1 for _, _, sequence, _ in messages(program, extent)]

@@ -1,0 +1,233 @@
+"""A node is rebooted: it forgets everything, the peers are not told, nobody else notices."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Generator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from netlab.analysis.capture import summarize
+from netlab.engine import channel, lifecycle, state
+from netlab.engine.change import reboot
+from netlab.engine.node import Ready
+from netlab.engine.stage import Stage, open_stage
+from netlab.engine.state import Lab
+from netlab.errors import UsageError
+from netlab.model.yaml import loads
+from tests.engine.conftest import Notebook
+from tests.engine.kernel import nodes_of, state_of
+from tests.engine.stream import numbered
+
+pytestmark = pytest.mark.needs("netns", "userns", "ping", "nft", "ethtool")
+
+PYTHON = ("/usr/bin/python3", "-I", "-S", "-u", "-c")
+RICH = """
+name: rich
+nodes:
+  h1: {congestion: reno, sysctls: {net.ipv4.tcp_sack: 0, net.ipv4.conf.eth0.arp_ignore: 1}}
+  h2: {loopback: 192.0.2.7/32}
+  h3: {firewall: [{action: reset, port: 79}]}
+  gw: {role: nat, nat: {outside: gw-r, conntrack: {tcp_loose: 0}}}
+  r: router
+  s: switch
+links:
+  - {ends: [h1, s], mtu: 1400}
+  - h2-s
+  - s-gw
+  - gw-r
+  - {ends: [r, h3], delay: 1ms}
+"""
+
+
+@contextlib.contextmanager
+def detached(text: str, *, rootless: bool | None = None) -> Generator[Lab]:
+    lab, _ = lifecycle.up(loads(dedent(text)), rootless=rootless)
+    try:
+        yield lab
+    finally:
+        for found in state.labs():
+            lifecycle.down(found)
+
+
+def test_afterwards_the_kernel_holds_the_same(rootless: bool, tmp_path: Path) -> None:
+    with detached(RICH, rootless=rootless) as lab:
+        with nodes_of(lab, tmp_path) as nodes:
+            before = state_of(nodes)
+        for name in ("h1", "h2", "h3", "gw", "r", "s"):
+            reboot(state.find(lab.id), name)
+        with nodes_of(lab, tmp_path) as nodes:
+            after = state_of(nodes)
+            assert " 1 received" in nodes["h1"].run(["ping", "-c1", "-W5", "h3"]).stdout
+        for name, kept in before.items():
+            for what, value in kept.items():
+                assert after[name][what] == value, f"{name}: {what}"
+        old, new = lab.state["inodes"], state.find(lab.id).state["inodes"]
+        assert {name for name in old if old[name] != new[name]} == {
+            "h1",
+            "h2",
+            "h3",
+            "gw",
+            "r",
+            "s",
+        }
+
+
+SERVE = """
+import socket
+server = socket.create_server(("", 80))
+while True:
+    connection, _ = server.accept()
+    connection.sendall(b"hello")
+    kept = connection
+"""
+ASK = """
+import socket, sys
+s = socket.create_connection((sys.argv[1], 80), timeout=5)
+print(s.recv(100).decode())
+sys.stdin.readline()
+try:
+    s.sendall(b"anybody there?")
+    print(s.recv(100))
+except OSError as error:
+    print(type(error).__name__)
+"""
+SERVED = """
+name: served
+nodes: {client: , server: , other: , s: switch}
+links: [client-s, server-s, other-s]
+processes:
+  web:
+    node: server
+    command: [/usr/bin/python3, -I, -S, -u, -c, 'WEB']
+    ready: {port: 80}
+  ticker: {node: server, command: [sleep, "1000"], restart: always}
+  after: {node: server, command: [sleep, "1001"], after: [web]}
+  elsewhere: {node: other, command: [sleep, "1002"], after: [web]}
+""".replace("'WEB'", json.dumps(SERVE))
+
+
+def sockets(stage: Stage, node: str) -> str:
+    return stage.node(node).run(["ss", "-tanH"]).stdout
+
+
+def test_the_peer_is_left_half_open_and_then_reset(notebook: Notebook, rootless: bool) -> None:
+    topology = loads(SERVED)
+    address = topology.addresses("server")[0]
+    read_end, write_end = os.pipe()
+    with open_stage(topology, notebook, rootless=rootless) as stage:
+        capture = stage.capture("client:eth0", filter="tcp")
+        at_server = stage.capture("server:eth0", filter="tcp")
+        client, server = stage.node("client"), stage.node("server")
+        argv = [*PYTHON, ASK, str(address)]
+        with client.spawn("ask", argv, stdin=read_end, ready=Ready.line("hello")) as asking:
+            before = capture.packets
+            server.reboot()
+            assert at_server.counters is not None
+            assert capture.packets == before  # nothing was said
+            assert sockets(stage, "client").split()[0] == "ESTAB"
+            assert "ESTAB" not in sockets(stage, "server")
+            os.write(write_end, b"\n")
+            assert asking.wait(10).stdout.split() == ["hello", "ConnectionResetError"]
+        assert " 1 received" in client.run(["ping", "-c1", "-W5", "server"]).stdout
+        assert [kind for kind, *_ in notebook.events if "reboot" in kind] == ["reboot", "rebooted"]
+    flags = [
+        segment.flags
+        for segment in summarize(notebook.path / "captures/client.eth0.pcap").segments()
+    ]
+    assert flags[-1] & 4  # RST
+    assert not any(value & 5 for value in flags[:-1])  # no FIN, no RST before
+    os.close(read_end)
+    os.close(write_end)
+
+
+def running(stage: Stage) -> dict[str, tuple[str, int]]:
+    told = stage._channel.request({"do": "state"})["processes"]
+    return {p["name"]: (p["node"], p["pid"]) for p in told}
+
+
+def test_programs_of_the_topology_start_again_and_no_other(notebook: Notebook) -> None:
+    with open_stage(loads(SERVED), notebook) as stage:
+        server = stage.node("server")
+        before = running(stage)
+        with server.spawn("mine", ["sleep", "1003"]) as mine:
+            server.reboot()
+            assert not mine.alive
+        after = running(stage)
+        assert after.keys() == before.keys() == {"web", "ticker", "after", "elsewhere"}
+        assert {name for name in after if after[name] == before[name]} == {"elsewhere"}
+        server.reboot()
+        assert running(stage).keys() == before.keys()
+
+
+def test_a_program_that_is_about_to_start_again_does_not_start_twice() -> None:
+    text = """
+        nodes: [a, b]
+        links: [a-b]
+        processes: {quick: {node: a, command: [sh, -c, "echo began; exit 1"], restart: always}}
+    """
+    with detached(text) as lab:
+        assert restarts_of(lab, 0) == [0, 1]
+        with contextlib.closing(channel.connect(lab.folder)) as connection:
+            now = connection.request({"do": "clock"})["now_ns"]
+        reboot(lab, "a")
+        # Had it been started by its old wish too, there would be a third start among these.
+        assert restarts_of(lab, now) == [0, 1]
+
+
+def restarts_of(lab: Lab, since_ns: int) -> list[int]:
+    """How often the program had been started before, in its first runs that began after a time."""
+    with contextlib.closing(channel.connect(lab.folder)) as connection:
+        end = time.monotonic() + 10
+        while True:
+            ended = connection.request({"do": "state"})["ended"]
+            found = [p["restarts"] for p in ended if p["started_ns"] > since_ns]
+            if 1 in found:
+                return found
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+def test_a_node_may_stay_off_for_a_while(notebook: Notebook) -> None:
+    with open_stage(loads(SERVED), notebook) as stage:
+        began = time.monotonic()
+        argv = ["ping", "-i0.05", "-W1", "-c100", "server"]
+        with stage.node("client").spawn("ping", argv, ready=Ready.line("bytes from")) as pinging:
+            stage.node("server").reboot(off=1.0)
+            assert time.monotonic() - began >= 1.0
+            told = pinging.wait(20).stdout
+        received = int(told.split(" received")[0].split()[-1])
+        assert 20 <= received <= 85  # 1 s of 5 is missing, and it takes a moment to come back
+
+
+def test_nobody_else_loses_a_packet(notebook: Notebook, rootless: bool) -> None:
+    topology = loads(SERVED)
+    address = topology.addresses("other")[0]
+    with open_stage(topology, notebook, rootless=rootless) as stage:
+        client, other = stage.node("client"), stage.node("other")
+        with numbered(client, other, address) as stream:
+            for _ in range(3):
+                stage.node("server").reboot()
+        assert stream.sent > 0
+        assert stream.complete, f"{len(stream.arrived)} of {stream.sent}"
+
+
+def test_a_hold_goes_with_the_node(notebook: Notebook) -> None:
+    with open_stage(loads(SERVED), notebook) as stage:
+        server = stage.node("server")
+        with server.hold("tcp dport 80", hook="input"):
+            server.reboot()
+            assert server.run(["nft", "list", "ruleset"]).stdout == ""
+
+
+def test_the_middle_of_a_link_cannot_be_rebooted(notebook: Notebook) -> None:
+    with detached(RICH) as lab:
+        with pytest.raises(UsageError, match="is the middle of a link"):
+            reboot(lab, "r-h3.wire")
+        with pytest.raises(UsageError, match="did you mean 'h1'"):
+            reboot(lab, "h11")
