@@ -164,8 +164,10 @@ def make_habitable(kernel: Kernel, release: str, writable: list[str]) -> None:
     os.mkdir("/run/lock")  # noqa: PTH102
     try:
         kernel.mount("cgroup2", "/sys/fs/cgroup", quiet)
-    except OSError:
-        print("no cgroup2 in this guest", file=sys.stderr)
+        with open("/sys/fs/cgroup/cgroup.subtree_control", "w") as file:  # noqa: PTH123
+            file.write("+cpu +memory")  # processes may be limited
+    except OSError as error:
+        print(f"no cgroup2 in this guest: {error.strerror}", file=sys.stderr)
     for path in writable:
         kernel.mount("hostfs", path, options=path)
     # modprobe looks in /lib/modules; there, in the guest's memory, it finds the guest's modules.

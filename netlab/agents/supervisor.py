@@ -69,6 +69,7 @@ LOWEST_NAMESPACE_FD = 256  # low numbers stay free for what clients pass: see `s
 HEADER = struct.Struct("!II")
 NLMSG = struct.Struct("=IHHII")
 POLL_SECONDS = 0.002
+ENTER_CGROUP = 'echo 0 > "$0" && exec "$@"'
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -610,6 +611,7 @@ class Launch:
         self.terminal = bool(message.get("terminal"))
         self.restart: str = message.get("restart") or "no"
         self.ready: Json = message.get("ready") or {}
+        self.cgroup: str = message.get("cgroup") or ""
         self.fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in fds]
 
     def close(self) -> None:
@@ -617,6 +619,30 @@ class Launch:
         for fd in self.fds:
             os.close(fd)
         self.fds = []
+
+    def command(self) -> list[str]:
+        """What to execute: a program of a control group enters it before it becomes itself."""
+        if not self.cgroup:
+            return self.argv
+        if not any(os.access(path, os.X_OK) for path in executable(self.argv, self.env)):
+            raise FileNotFoundError(errno.ENOENT, "", self.argv[0])
+        return ["/bin/sh", "-c", ENTER_CGROUP, f"{self.cgroup}/cgroup.procs", *self.argv]
+
+    def kill_cgroup(self) -> None:
+        """SIGKILL everything in its control group, if it has one and the kernel can (5.14)."""
+        if self.cgroup:
+            with contextlib.suppress(OSError), open(f"{self.cgroup}/cgroup.kill", "w") as file:
+                file.write("1")
+
+    def out_of_memory(self) -> bool:
+        """Tell whether the kernel has killed in its control group for want of memory."""
+        if not self.cgroup:
+            return False
+        try:
+            with open(f"{self.cgroup}/memory.events") as events:
+                return any(line.startswith("oom_kill ") and line[9:] != "0\n" for line in events)
+        except OSError:
+            return False
 
     def wanted_again(self, status: int) -> bool:
         """Tell whether a program that ended so is to be started anew."""
@@ -658,6 +684,7 @@ class Process:
             "started_ns": self.started_ns,
             "ended_ns": self.ended_ns,
             "restarts": self.restarts,
+            "out_of_memory": self.launch.out_of_memory(),
         }
 
 
@@ -956,10 +983,14 @@ class Supervisor:
         self.later(pause, lambda: self.start_again(process))
 
     def start_again(self, old: Process) -> None:
-        """Start a program whose last run has ended, unless it has been ended meanwhile."""
+        """Start a program whose last run has ended, unless it has been ended meanwhile.
+
+        What is left of that run ends now.
+        """
         if old not in self.resting:
             return
         self.resting.remove(old)
+        old.launch.kill_cgroup()
         try:
             process = self.launch(old.launch)
         except (RefusedError, OSError) as error:
@@ -1124,7 +1155,7 @@ class Supervisor:
                 if all(fd < self.limits[0] for fd in launch.fds):
                     resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
                 try:
-                    pid = spawn(launch.argv, launch.env, launch.fds, terminal=launch.terminal)
+                    pid = spawn(launch.command(), launch.env, launch.fds, terminal=launch.terminal)
                 except OSError as error:
                     raise RefusedError("exec", errno=error.errno, what=launch.argv[0]) from error
         finally:
@@ -1178,6 +1209,7 @@ class Supervisor:
 
         def certain() -> None:
             if process.pid in self.processes:
+                process.launch.kill_cgroup()
                 self.kill_session(process.pid)
 
         self.later(grace, certain)

@@ -202,12 +202,16 @@ def status(as_json: bool) -> None:
         rows.append((lab["name"], *numbers, kind, since, lab["topology"]))
     _table(rows)
     for lab in found:
-        _tell_broken(lab)
+        _tell_trouble(lab)
 
 
-def _tell_broken(lab: Json) -> None:
+def _tell_trouble(lab: Json) -> None:
     for link in lab["broken"]:
         text = f"warning: lab {lab['name']}: the wire of link '{link}' has ended; nothing passes it"
+        click.echo(text, err=True)
+    for program in lab["out_of_memory"]:
+        node, _, name = program.partition(".")
+        text = f"warning: lab {lab['name']}: process {name!r} in node {node!r} ran out of memory"
         click.echo(text, err=True)
 
 
@@ -230,7 +234,7 @@ def inspect(lab: str | None, as_json: bool) -> None:
         _print_json(found)
         return
     click.echo(f"{found['name']}: {len(found['nodes'])} nodes, process {found['pid']}")
-    _tell_broken(found)
+    _tell_trouble(found)
     rows: list[tuple[str, ...]] = [("NODE", "ROLE", "INTERFACE", "ADDRESSES", "PEER", "MAC", "MTU")]
     for name, node in found["nodes"].items():
         for interface in node["interfaces"] or [None]:

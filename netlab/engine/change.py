@@ -6,7 +6,7 @@ import contextlib
 import json
 from typing import Any
 
-from netlab.engine import channel, named, processes, supervisor, wires
+from netlab.engine import cgroups, channel, named, processes, supervisor, wires
 from netlab.engine.apply import apply, indexes_of
 from netlab.engine.lifecycle import TOPOLOGY, digest, logs, remember
 from netlab.engine.live import own_qdiscs
@@ -125,5 +125,6 @@ def reboot(lab: Lab, node: str, *, off: float = 0.0) -> None:
             found.name: RunningNode(found.name, connection, logs(lab.path))
             for found in topology.nodes
         }
-        for _ in processes.start(topology, nodes, keep=True, only=node, again=True):
+        group = cgroups.find(lab.folder)
+        for _ in processes.start(topology, nodes, group, keep=True, only=node, again=True):
             pass

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from netlab.engine import channel, state
+from netlab.engine import cgroups, channel, state
 from netlab.engine.channel import ChannelClosedError
 from netlab.engine.reach import connect
 from netlab.engine.state import Lab
@@ -147,7 +147,10 @@ def _start_processes(topology: Topology, plan: Plan, started: Supervisor) -> Non
     }
     folder, wired = started.claim.path, wires.wired(plan.operations)
     own = wires.start(plan.operations, started.channel, folder, log_file, keep=True)
-    for _ in processes.start(topology, nodes, keep=True):
+    group = processes.make_group(
+        topology, started.claim.folder, started.claim.path.name, rootless=started.rootless
+    )
+    for _ in processes.start(topology, nodes, group, keep=True):
         pass
     for _ in timetable.start(
         topology, started.indexes, started.channel, log_file, wired=wired, keep=True
@@ -249,6 +252,7 @@ def summary(lab: Lab) -> Json:
         "foreground": lab.state["foreground"],
         "rootless": lab.state["rootless"],
         "broken": broken(lab),
+        "out_of_memory": cgroups.out_of_memory(lab.folder),
         "pid": lab.pid,
         "created_ns": lab.state["created_ns"],
     }

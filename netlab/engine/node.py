@@ -219,6 +219,8 @@ class Running:
     def _failure(self, what: str) -> CommandError:
         assert self._end is not None
         how = how_it_ended(self._end["status"])
+        if self._end.get("out_of_memory"):
+            how += ", out of memory"
         return CommandError(f"{self._label} {what}: {how}{self._said()}")
 
     def _poll(self) -> Json | None:
@@ -243,6 +245,7 @@ class Running:
             "status": end.get("status"),
             "started_ns": self.started_ns,
             "ended_ns": end.get("ended_ns"),
+            "out_of_memory": end.get("out_of_memory", False),
         }
         temporary = self._record.with_name(self._record.name + ".new")
         temporary.write_text(json.dumps(record, indent=1) + "\n")
@@ -345,14 +348,16 @@ class RunningNode:
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         restart: Literal["no", "on-failure", "always"] = "no",
+        cgroup: str | None = None,
         keep: bool = False,
         again: bool = False,
     ) -> Running:
         """Start a program in the background, its output in the recording; returns when ready.
 
         Use the result in a `with`. NotReadyError when it does not become ready in time,
-        CommandError when it ends before it is ready. With `keep` it belongs to the lab and
-        outlives this connection; with `again` it adds to its logs.
+        CommandError when it ends before it is ready. `cgroup` is the control group it runs in, a
+        folder. With `keep` it belongs to the lab and outlives this connection; with `again` it adds
+        to its logs.
         """
         argv = tuple(map(str, argv))
         tag = self._channel.new_tag()
@@ -369,7 +374,7 @@ class RunningNode:
                 flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
                 flags |= 0 if again else os.O_TRUNC
                 fds.append(os.open(path, flags, 0o644))
-            extra: Json = {"name": name, "restart": restart, "keep": keep}
+            extra: Json = {"name": name, "restart": restart, "keep": keep, "cgroup": cgroup}
             if ready is not None:
                 extra["ready"] = ready.spec
             started = self._start(argv, tag, fds, env, cwd, extra)

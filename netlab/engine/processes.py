@@ -7,6 +7,8 @@ import pwd
 from collections.abc import Iterator, Mapping
 from typing import Literal, cast
 
+from netlab.engine import cgroups
+from netlab.engine.cgroups import Group
 from netlab.engine.node import Ready, Running, RunningNode
 from netlab.errors import CapabilityError, UsageError
 from netlab.model import topology as model
@@ -25,12 +27,31 @@ def refuse_impossible(topology: Topology, *, rootless: bool) -> None:
             )
         if process.user is not None and not _exists(process.user):
             raise UsageError(f"{place}this machine has no user {process.user!r}")
-        if process.cpus is not None or process.memory is not None:
+        limits = _controllers(process)
+        refused = cgroups.refusal(limits, rootless=rootless) if limits else None
+        if refused is not None:
+            reason, hint = refused
             raise CapabilityError(
-                f"{place}process {process.name!r} wants limits of processors or memory, "
-                "which this version cannot set",
-                hint="leave `cpus` and `memory` out",
+                f"{place}process {process.name!r} wants limits of processors or memory, {reason}",
+                hint=hint,
             )
+
+
+def _controllers(process: Process) -> set[str]:
+    """Return the controllers of cgroup v2 that the limits of a program need."""
+    limits = {"cpu": process.cpus, "memory": process.memory}
+    return {name for name, limit in limits.items() if limit is not None}
+
+
+def make_group(topology: Topology, folder: str, lab: str, *, rootless: bool) -> Group | None:
+    """Make the control group of a lab whose directory is `folder`.
+
+    None where there are no programs or groups are not to be had; then nobody has asked for limits,
+    or `refuse_impossible` would have told.
+    """
+    if not topology.processes or cgroups.refusal(rootless=rootless) is not None:
+        return None
+    return cgroups.make(folder, lab, {n for p in topology.processes for n in _controllers(p)})
 
 
 def _exists(user: str) -> bool:
@@ -57,6 +78,7 @@ def in_order(processes: tuple[Process, ...]) -> Iterator[Process]:
 def start(
     topology: Topology,
     nodes: Mapping[str, RunningNode],
+    group: Group | None,
     *,
     keep: bool = False,
     only: str | None = None,
@@ -74,6 +96,10 @@ def start(
             user = pwd.getpwnam(process.user)
             as_user = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups")
             argv = ("setpriv", *as_user, "--", *argv)
+        cgroup = None
+        if group is not None:
+            name = f"{process.node}.{process.name}"
+            cgroup = group.add(name, cpus=process.cpus, memory=process.memory)
         yield nodes[process.node].spawn(
             process.name,
             argv,
@@ -81,6 +107,7 @@ def start(
             env=dict(process.env),
             cwd=process.cwd,
             restart=cast(Literal["no", "on-failure", "always"], process.restart),
+            cgroup=cgroup,
             keep=keep,
             again=again,
         )

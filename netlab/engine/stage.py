@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from netlab.engine import processes, state, supervisor, timetable, wires
+from netlab.engine.cgroups import Group
 from netlab.engine.channel import Channel, ChannelClosedError
 from netlab.engine.lower import Indexes
 from netlab.engine.node import RunningNode
@@ -65,6 +66,7 @@ class Stage:
         self._indexes = indexes
         self._stack = contextlib.ExitStack()
         self._observers: list[Capture | Sampler] = []
+        self.group: Group | None = None  # of the topology's programs
         self._nodes = {
             name: RunningNode(name, channel, recording.file, self._reboot) for name in nodes
         }
@@ -128,7 +130,8 @@ class Stage:
         self.recording.event("reboot", at_ns=self.now_ns(), node=node.name)
         with node.going_away():
             switch_off_and_on(self._channel, self.topology, self._indexes, node.name, off=off)
-        for running in processes.start(self.topology, self._nodes, only=node.name, again=True):
+        mine = processes.start(self.topology, self._nodes, self.group, only=node.name, again=True)
+        for running in mine:
             self.enter(running)
         self.recording.event("rebooted", at_ns=self.now_ns(), node=node.name)
 
@@ -223,7 +226,10 @@ def open_stage(
         with stage.scope():
             own = wires.start(plan.operations, started.channel, held.path, recording.file)
             stage.enter(wires.guarded(own))
-            for running in processes.start(topology, stage.nodes):
+            stage.group = processes.make_group(
+                topology, held.folder, held.path.name, rootless=started.rootless
+            )
+            for running in processes.start(topology, stage.nodes, stage.group):
                 stage.enter(running)
             for running in timetable.start(
                 topology,

@@ -4,6 +4,7 @@
             /state.json  written by rename: pid and start time, boot, namespaces, nodes
             /control     the supervisor's socket
             /hosts       names of the nodes
+            /names       names under /run/netns, /cgroup a folder of control groups: to be removed
             /logs/       what background processes print
 
 ROOT is $NETLAB_STATE_DIR where that is set, else /run/netlab for root, else
@@ -101,16 +102,20 @@ class Claim:
 def _remove(path: str) -> None:
     from shutil import rmtree
 
-    _remove_names(path)
+    _remove_outside(path)
     rmtree(path, ignore_errors=True)
 
 
-def _remove_names(folder: str) -> None:
-    """Take away the names under /run/netns that a lab has left (rare: `up --named`)."""
+def _remove_outside(folder: str) -> None:
+    """Take away what a lab has elsewhere: names under /run/netns, a folder of control groups."""
     if os.path.exists(f"{folder}/names"):
         from netlab.engine import named
 
         named.remove(folder)
+    if os.path.exists(f"{folder}/cgroup"):
+        from netlab.engine import cgroups
+
+        cgroups.remove(folder)
 
 
 def claim(path: AnyPath) -> Claim | None:
@@ -134,7 +139,7 @@ def claim(path: AnyPath) -> Claim | None:
         if _same_file(fd, f"{folder}/lock"):
             break
         os.close(fd)  # somebody swept the directory and it was made anew
-    _remove_names(folder)
+    _remove_outside(folder)
     for name in os.listdir(folder):
         entry = f"{folder}/{name}"
         if name != "lock":
