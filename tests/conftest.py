@@ -48,10 +48,26 @@ def _userns() -> bool:
     return os.waitpid(pid, 0)[1] == 0
 
 
+def _cgroup2() -> bool:
+    """Say whether root may make folders in a cgroup v2 hierarchy, by making one."""
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for fields in mounts:
+        if fields[fields.index("-") + 1] == "cgroup2":
+            trial = Path(fields[4], f"netlab-test-{os.getpid()}")
+            try:
+                trial.mkdir()
+            except OSError:
+                return False
+            trial.rmdir()
+            return True
+    return False
+
+
 PROBES: dict[str, tuple[Callable[[], bool], str]] = {
     "root": (lambda: os.geteuid() == 0, "run as root"),
     "userns": (_userns, "this kernel lets no user namespace be made here"),
     "netns": (lambda: _in_fresh_netns("true"), "needs root or user namespaces"),
+    "cgroup2": (_cgroup2, "needs root and a writable cgroup v2"),
     "nft": (
         lambda: _in_fresh_netns("nft add table inet probe"),
         "apt-get install nftables, and a kernel with nf_tables inet",

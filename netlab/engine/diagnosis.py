@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from netlab.engine import probe, wires
+from netlab.engine import cgroups, probe, wires
 from netlab.engine.probe import Trial
 from netlab.errors import NetlabError
 
@@ -102,17 +102,13 @@ def _limits() -> Iterator[Finding]:
         found = f"{number} for all labs together"
         level = Level.MISSING if few else Level.OK
         yield Finding("limits", f"{family} neighbours", level, found, remedy)
-    unified = _cgroup2()
-    where = unified or "no cgroup v2 mount"
-    yield Finding("limits", "cgroup v2", Level.OK if unified else Level.MISSING, where)
-
-
-def _cgroup2() -> str | None:
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields = line.split()
-        if fields[fields.index("-") + 1] == "cgroup2":
-            return fields[4]
-    return None
+    refused = cgroups.refusal(("cpu", "memory"))
+    if refused is None:
+        found = f"cpu and memory, at {cgroups.mount_point()}"
+        yield Finding("limits", "of processes", Level.OK, found)
+    else:
+        found = refused[0].removeprefix("and ").removeprefix("which ")
+        yield Finding("limits", "of processes", Level.MISSING, found, refused[1])
 
 
 _PACKET_SOCKET = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3)"

@@ -287,7 +287,11 @@ def test_nodes_know_each_other_by_name_and_the_machine_does_not(lab: Person) -> 
 
 def test_background_programs_write_logs(person: Person) -> None:
     person.ok("up", PAIR)
-    script = "echo one; echo two >&2; echo half; sleep 60"
+    late = person.folder / "late"
+    script = (
+        "echo one; echo two >&2; echo half; "
+        f"until test -e {late}; do sleep 0.02; done; echo later; sleep 60"
+    )
     done = person.run("exec", "--detach", "--name", "talker", "client", "sh", "-c", script)
     assert done.returncode == 0, done.stderr
     again = person.run("exec", "--detach", "--name", "talker", "client", "true")
@@ -302,7 +306,10 @@ def test_background_programs_write_logs(person: Person) -> None:
     assert person.ok("logs", "server") == ""
     with person.start("logs", "-f") as following:
         assert following.stdout is not None
-        assert following.stdout.readline().startswith("client talker ")
+        first = [following.stdout.readline() for _ in range(3)]
+        assert all(line.startswith("client talker ") for line in first)
+        late.touch()
+        assert following.stdout.readline() == "client talker stdout: later\n"
         person.ok("down")
         assert following.wait(10) == 0
 

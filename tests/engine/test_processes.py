@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from netlab.engine import lifecycle
+from netlab.engine import channel, lifecycle, state
 from netlab.engine.processes import in_order
 from netlab.engine.stage import open_stage
 from netlab.errors import CapabilityError, CommandError
@@ -49,6 +49,82 @@ def test_programs_run_for_the_length_of_a_stage_each_ready_before_the_next(
     with open_stage(given, notebook) as stage:
         said = notebook.path / "nodes/b/second.stdout.log"
         stage.until(lambda: said.read_text() == "found\n", timeout=5, what="the second to say so")
+
+
+@live
+def test_each_kind_of_readiness_is_waited_for(notebook: Notebook, tmp_path: Path) -> None:
+    """Each program does what it is waited for after a while, and the next one sees it done."""
+    mark = tmp_path / "mark"
+    sees = "test -e {0}/{1} && exec sleep 60; exit 9"
+    server = (
+        "import pathlib, socket, time; time.sleep(0.1); s = socket.create_server(('', 80)); "
+        f"pathlib.Path('{mark}/port').touch(); time.sleep(60)"
+    )
+    mark.mkdir()
+    given = topology(f"""
+  port:
+    node: b
+    command: [python3, -c, "{server}"]
+    ready: {{ port: 80 }}
+  line:
+    node: a
+    command: [sh, -c, "sleep 0.1; touch {mark}/line; echo now 7; exec sleep 60"]
+    ready: {{ line: "^now [0-9]$" }}
+  command:
+    node: a
+    command: [sh, -c, "sleep 0.1; touch {mark}/command; exec sleep 60"]
+    ready: {{ command: [test, -e, {mark}/command] }}
+  after-port: {{ node: a, command: [sh, -c, "{sees.format(mark, "port")}"], after: [port] }}
+  after-line: {{ node: b, command: [sh, -c, "{sees.format(mark, "line")}"], after: [line] }}
+  after-command:
+    node: b
+    command: [sh, -c, "{sees.format(mark, "command")}"]
+    after: [command]
+""")
+    with open_stage(given, notebook) as stage:
+        (lab,) = state.labs()
+        stage.settle(0.2, because="one that did not find its file would end now")
+        connection = channel.connect(lab.folder)
+        try:
+            told = connection.request({"do": "state"})
+        finally:
+            connection.close()
+    assert {p["name"] for p in told["processes"]} == {p.name for p in given.processes}
+    assert told["ended"] == []
+
+
+@live
+def test_a_program_has_the_environment_and_the_folder_it_is_given(
+    rootless: bool, tmp_path: Path, state_dir: Path
+) -> None:
+    given = topology(f"""
+  speaker:
+    node: a
+    command: [sh, -c, "echo $GREETING $NUMBER $NETLAB_NODE; pwd; exit 3"]
+    env: {{ GREETING: good morning, NUMBER: 7 }}
+    cwd: {tmp_path}
+""")
+    lab, _ = lifecycle.up(given, rootless=rootless)
+    try:
+        end = time.monotonic() + 10
+        while not (ended := lifecycle.inspect("programs")["ended"]):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert [(p["name"], p["status"]) for p in ended] == [("speaker", 3)]
+        said = (lab.path / "logs/a/speaker.stdout.log").read_text()
+        assert said == f"good morning 7 a\n{tmp_path}\n"
+    finally:
+        lifecycle.down(lab)
+
+
+@live
+def test_always_means_also_after_success(
+    notebook: Notebook,
+) -> None:
+    given = topology("  again: { node: a, command: [echo, run], restart: always }\n")
+    with open_stage(given, notebook) as stage:
+        said = notebook.path / "nodes/a/again.stdout.log"
+        stage.until(lambda: said.read_text().count("run") >= 3, timeout=10, what="three runs")
 
 
 @live
