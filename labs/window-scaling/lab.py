@@ -30,6 +30,7 @@ WATCHED = 2.0
 
 lab = Lab(
     "Window scaling",
+    alone=True,
     variations={
         "on": option(warm=3.0),
         "off": vary(sysctl("*", "net.ipv4.tcp_window_scaling", 0), warm=1.0),

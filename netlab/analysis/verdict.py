@@ -24,8 +24,8 @@ _WORST_FIRST = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.SKIP, Outcome.PASS)
 class Verdict:
     """The outcome of a check with what was observed, the bound, and where it can be seen.
 
-    `observed` and `bound` are text for people; `value` is the measured value as it was, for
-    programs. `reason` says why there is no pass or fail.
+    `observed` and `bound` are text for people; `value` is the measured value as it was, in `unit`
+    ("s", "bit/s", "B", or none), for programs. `reason` says why there is no pass or fail.
     """
 
     outcome: Outcome
@@ -34,6 +34,7 @@ class Verdict:
     evidence: tuple[str, ...] = ()
     reason: str = ""
     value: Any = None
+    unit: str = ""
 
     @property
     def passed(self) -> bool:
@@ -76,6 +77,7 @@ def every(verdicts: Iterable[Verdict]) -> Verdict:
         evidence=tuple(_once(place for part in telling for place in part.evidence)),
         reason="; ".join(_once(part.reason for part in telling)),
         value=telling[0].value if len(telling) == 1 else [part.value for part in telling],
+        unit=telling[0].unit if len(telling) == 1 else "",
     )
 
 

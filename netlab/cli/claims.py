@@ -52,14 +52,11 @@ def claims(
 
 def _run(names: set[str], results: Path) -> int:
     """Run labs, talking on stderr; return the exit code of all together."""
+    from netlab.cli.lab import default_jobs, play
     from netlab.engine.probe import probe
     from netlab.labs import discovery, runner
     from netlab.labs.result import first_code
 
-    settings = runner.Settings(results, probe(), say=lambda text: click.echo(text, err=True))
-    codes: list[int] = []
-    for name in sorted(names & set(discovery.names())):
-        codes.append(runner.run(discovery.find(name), settings).exit_code())
-        if codes[-1] == 130:
-            break
-    return first_code(codes)
+    settings = runner.Settings(results, probe(), budget=default_jobs())
+    labs = [discovery.find(name) for name in sorted(names & set(discovery.names()))]
+    return first_code(result.exit_code() for result in play(labs, settings))

@@ -12,6 +12,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from netlab.cli.topology import impair_option
 from netlab.errors import RecordingError, UsageError
 
 if TYPE_CHECKING:
+    from netlab.labs import runner
     from netlab.labs.lab import Lab
     from netlab.labs.result import LabResult, VariationResult
     from netlab.report.verdicts import Group
@@ -97,6 +99,20 @@ def show(name: str, folder: Path | None, as_json: bool) -> None:
 @click.option("--variation", "variations", multiple=True, help="Only this one (repeatable).")
 @click.option("--faults", is_flag=True, help="Also plant every fault and see its check fail.")
 @click.option(
+    "--repeat", type=click.IntRange(1, 1000), default=1, help="Run each variation so many times."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Seed of all chance; that of each link and repetition follows from it [--repeat: 1].",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 1000),
+    help="How many plain variations may run at once [default: 4 per CPU].",
+)
+@click.option("--watch", is_flag=True, help="Stay, and run or check again what has changed.")
+@click.option(
     "--results",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("results"),
@@ -115,6 +131,10 @@ def run(
     everything: bool,
     variations: tuple[str, ...],
     faults: bool,
+    repeat: int,
+    seed: int | None,
+    jobs: int | None,
+    watch: bool,
     results: Path,
     rootless: bool | None,
     impair: str | None,
@@ -122,35 +142,97 @@ def run(
     folder: Path | None,
     as_json: bool,
 ) -> None:
-    """Run labs and judge what was recorded."""
+    """Run labs and judge what was recorded.
+
+    Variations run side by side, since most of them wait for timers; those that measure a rate run
+    alone. Ctrl-C ends them all, and marks what was recorded so far.
+    """
     from netlab.engine.probe import probe
     from netlab.labs import discovery, runner
-    from netlab.labs.result import first_code, junit
     from netlab.plan.backend import Backend
 
     if everything == bool(names):
         raise UsageError("name the labs to run, or say --all")
+    if watch and (repeat > 1 or as_json):
+        raise UsageError("--watch goes with neither --repeat nor --json")
     chosen = [discovery.find(n, folder) for n in (discovery.names(folder) if everything else names)]
     for signal_number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signal_number, _interrupt)
-    wanted = Backend(impair) if impair else None
-    settings = runner.Settings(results, probe(), rootless, wanted, say=_say)
-    done: list[LabResult] = []
-    for item in chosen:
-        result = runner.run(item, settings, variations=variations, faults=faults)
-        done.append(result)
-        where = results / result.lab / result.run
-        if not as_json:
-            _print_result(result)
-            _print_ladder(item, result, where)
-        _say(f"recorded in {where}")
-        if result.exit_code() == 130:
-            break
+    settings = runner.Settings(
+        results,
+        probe(),
+        rootless,
+        Backend(impair) if impair else None,
+        budget=jobs or default_jobs(),
+        repeat=repeat,
+        seed=1 if seed is None and repeat > 1 else seed,
+    )
+    done = play(chosen, settings, variations=variations, faults=faults)
+    code = report(chosen, done, results, as_json=as_json, require=require_privileged)
+    if watch and code != 130:
+        from netlab.cli.watch import follow
+
+        follow(chosen, settings, variations=variations, faults=faults)
+    ctx.exit(code)
+
+
+def default_jobs() -> int:
+    """Return how many plain variations run at once: most of their time they wait for timers."""
+    return 4 * len(os.sched_getaffinity(0))
+
+
+def play(
+    labs: Sequence[Lab],
+    settings: runner.Settings,
+    *,
+    variations: Sequence[str] = (),
+    faults: bool = False,
+) -> Sequence[LabResult]:
+    """Run labs, showing progress on stderr."""
+    from netlab.cli.progress import progress
+    from netlab.labs import runner
+
+    with progress() as watch:
+        settings = replace(settings, watch=watch)
+        return runner.run_labs(labs, settings, variations=variations, faults=faults)
+
+
+def report(
+    labs: Sequence[Lab],
+    done: Sequence[LabResult],
+    results: Path,
+    *,
+    as_json: bool = False,
+    require: bool = False,
+) -> int:
+    """Print what labs found, in full where it is not too much; return the exit code."""
+    from netlab.labs import runner
+    from netlab.labs.result import first_code, junit
+
     if as_json:
         _print_json([json.loads(result.json_text) for result in done])
+    series = len(done) > len(labs)
+    for result in done:
+        code = result.exit_code()
+        where = results / result.lab / result.run
+        full = not series and (len(done) <= IN_FULL or code not in (0, 4))
+        if not as_json and full:
+            print_result(result)
+        if not as_json and full and len(done) == 1:
+            _print_ladder(labs[0], result, where)
+        if len(done) <= IN_FULL or code not in (0, 4):
+            _say(f"recorded in {where}")
+    if not as_json and series:
+        _print_series(done, results)
+    if not as_json and len(done) > IN_FULL:
+        _print_totals(done)
     if len(done) > 1:
         runner.write_file(results / "junit.xml", junit(done))
-    ctx.exit(first_code(result.exit_code(require=require_privileged) for result in done))
+    return first_code(result.exit_code(require=require) for result in done)
+
+
+IN_FULL = 3
+"""Of so many results every check is printed; of more a line each, and what did not pass."""
 
 
 @lab.command()
@@ -177,7 +259,7 @@ def check(
     if as_json:
         _print_json(json.loads(result.json_text))
     else:
-        _print_result(result)
+        print_result(result)
         if ladder:
             _print_ladder(found, result, Path())
     ctx.exit(result.exit_code())
@@ -222,7 +304,8 @@ def _outline(found: Lab) -> str:
     return "\n".join(out)
 
 
-def _print_result(result: LabResult) -> None:
+def print_result(result: LabResult) -> None:
+    """Print every check of a result."""
     from netlab.report import verdicts
 
     width = min(_width(), 160)
@@ -231,14 +314,66 @@ def _print_result(result: LabResult) -> None:
     click.echo("")
     text = verdicts.render(_groups(result), width=width, paint=_paint)
     click.echo(text, color=_color())
+    click.echo(verdicts.totals(_counts(result)))
+    if result.faults:
+        click.echo(_planted(result))
+
+
+def _print_totals(done: Sequence[LabResult]) -> None:
+    from netlab.report import verdicts
+
+    width = max(len(result.lab) for result in done)
+    for result in done:
+        name = result.run.rpartition("/")[2] if "/" in result.run else ""
+        counts = verdicts.totals(_counts(result))
+        planted = f", {_planted(result)}" if result.faults else ""
+        click.echo(f"{result.lab:<{width}}  {name:>3} {counts}{planted}".rstrip())
+    total: dict[str, int] = {}
+    for result in done:
+        for outcome, count in _counts(result).items():
+            total[outcome] = total.get(outcome, 0) + count
+    ran = sum(v.status == "ran" for result in done for v in result.variations)
+    skipped = sum(v.status == "skipped" for result in done for v in result.variations)
+    click.echo(f"\n{len(done)} runs, {ran} variations ran, {skipped} skipped")
+    click.echo(verdicts.totals(total))
+
+
+def _print_series(done: Sequence[LabResult], results: Path) -> None:
+    """Print, for each lab that ran several times, what its runs say together."""
+    from netlab.labs import chance
+    from netlab.labs.expect import show
+
+    for name in dict.fromkeys(result.lab for result in done):
+        runs = [result for result in done if result.lab == name]
+        click.echo(_paint(f"{runs[0].title} ({name}, {len(runs)} runs)", "heading"))
+        for item in chance.summary(runs):
+            passed = item.outcomes.count("pass")
+            outcome = "pass" if passed == len(item.outcomes) else "fail"
+            if outcome == "fail" and "fail" not in item.outcomes:
+                outcome = next(o for o in item.outcomes if o != "pass")
+            head = _paint(f"{f'{passed} of {len(item.outcomes)}':<12}", outcome)
+            text = f"{item.sentence} [{' against '.join(item.variations)}]"
+            click.echo(f"  {head}{text}", color=_color())
+            if item.spread is not None and item.spread.low < item.spread.high:
+                it = item.spread
+                told = f"median {show(it.median, item.unit)}, "
+                told += f"{show(it.low, item.unit)} … {show(it.high, item.unit)}"
+                click.echo(f"  {'':12}{told} ({it.level:.0%} interval)")
+        click.echo("")
+        _say(f"recorded in {(results / name / runs[0].run).parent}")
+
+
+def _counts(result: LabResult) -> dict[str, int]:
     counts: dict[str, int] = {}
     for item in result.checks:
         outcome = str(item.verdict.outcome)
         counts[outcome] = counts.get(outcome, 0) + 1
-    click.echo(verdicts.totals(counts))
-    if result.faults:
-        good = sum(fault.outcome == "pass" for fault in result.faults)
-        click.echo(f"{len(result.faults)} planted faults: {good} broke exactly what they should")
+    return counts
+
+
+def _planted(result: LabResult) -> str:
+    good = sum(fault.outcome == "pass" for fault in result.faults)
+    return f"{len(result.faults)} planted faults: {good} broke exactly what they should"
 
 
 def _groups(result: LabResult) -> list[Group]:

@@ -97,7 +97,7 @@ class Expectation:
             return inconclusive(f"{self.what or 'the value'} was not measured")
         outcome = Outcome.PASS if test(self.value) else Outcome.FAIL
         observed = f"{label}{show(self.value, self.unit)}"
-        return Verdict(outcome, observed, bound, self.evidence, value=self.value)
+        return Verdict(outcome, observed, bound, self.evidence, value=self.value, unit=self.unit)
 
 
 def expect(value: Any, unit: str = "", *, what: str = "", seen_in: str = "") -> Expectation:

@@ -83,7 +83,11 @@ class Fault:
 
 
 class Lab:
-    """One exercise; made by its `lab.py`, found by `netlab.labs.discovery`."""
+    """One exercise; made by its `lab.py`, found by `netlab.labs.discovery`.
+
+    A variation, or a planted fault, may take `minutes`. `alone` names the variations (True: all)
+    that measure a rate or times so short that nothing may run beside them.
+    """
 
     def __init__(
         self,
@@ -93,6 +97,7 @@ class Lab:
         variations: Mapping[str, Variation] | None = None,
         minutes: float = 5,
         ladder: str = "",
+        alone: bool | tuple[str, ...] = (),
     ) -> None:
         self.title = title
         self.topology = topology
@@ -101,6 +106,7 @@ class Lab:
         )
         self.minutes = minutes
         self.ladder = ladder
+        self._alone = tuple(self.variations) if alone is True else alone or ()
         self.folder = Path()
         self._scenario: Scenario | None = None
         self._checks: dict[str, Check] = {}
@@ -110,11 +116,17 @@ class Lab:
         self._by_parameter = {name.replace("-", "_"): name for name in self.variations}
         if EACH in self._by_parameter:
             raise LabDefinitionError(f"a variation cannot be called '{EACH}'")
+        for variation in self._alone:
+            self._known(variation, "alone=")
 
     @property
     def name(self) -> str:
         """The name of the lab is the name of its folder."""
         return self.folder.name
+
+    def runs_alone(self, variation: str) -> bool:
+        """Tell whether a variation measures what others that ran beside it would disturb."""
+        return variation in self._alone
 
     @property
     def checks(self) -> tuple[Check, ...]:

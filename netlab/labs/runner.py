@@ -1,22 +1,28 @@
-"""Run a lab: vary the topology, build it, play the scenario, judge what was recorded.
+"""Run labs: vary the topology, build it, play the scenario, judge what was recorded.
 
 A run is a folder `ROOT/LAB/TIME/` with one recording per variation, `checks.json` and
-`junit.xml`; recordings of planted faults lie below `faults/`. A variation whose needs the machine
-lacks is skipped with the reason; one that fails is an error, and the others still run. An
+`junit.xml`; recordings of planted faults lie below `faults/`. A series of repetitions is a folder
+of such runs, `ROOT/LAB/TIME/01/` and so on, with a `repeat.json`. A variation whose needs the
+machine lacks is skipped with the reason; one that fails is an error, and the others still run. An
 interrupt ends the run: what was recorded until then is kept, marked interrupted.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
+import os
 import re
+import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from netlab.analysis.verdict import Outcome
@@ -28,8 +34,10 @@ from netlab.errors import (
     NetlabError,
     UsageError,
 )
+from netlab.labs import chance, pool
 from netlab.labs import judge as judging
 from netlab.labs.lab import Fault, Lab
+from netlab.labs.pool import ALONE, Ending, Job, Say, Silent, Watch
 from netlab.labs.result import (
     CheckResult,
     FaultResult,
@@ -37,6 +45,7 @@ from netlab.labs.result import (
     Status,
     VariationResult,
     junit,
+    skip_reasons,
 )
 from netlab.labs.variation import Variation, vary
 from netlab.model.capabilities import Capabilities
@@ -47,11 +56,10 @@ from netlab.plan.backend import Backend, backends
 from netlab.plan.build import build
 from netlab.plan.operations import Plan
 from netlab.recording import Recording, RecordingWriter
-from netlab.recording.directory import MANIFEST, mark_interrupted, new_run, write_file
+from netlab.recording.directory import mark_interrupted, new_run, write_file
+from netlab.recording.ownership import calling_user, make_folders
 
 log = logging.getLogger(__name__)
-
-Say = Callable[[str], None]
 
 SYSCTLS = (
     "net.ipv4.tcp_congestion_control",
@@ -79,22 +87,19 @@ SYSCTLS = (
 class Settings:
     """How to run: where results go, on what kind of namespaces, what the machine can do.
 
-    `impair` is the one back end that may impair links (None: the best that can).
+    `impair` is the one back end that may impair links (None: the best that can). `budget` is how
+    many plain variations may run at once (one with a wire counts for two). Each runs `repeat`
+    times, with seeds that follow from `seed` (None: those of the topology).
     """
 
     root: Path
     capabilities: Capabilities | None = None
     rootless: bool | None = None
     impair: Backend | None = None
-    say: Say = lambda _: None
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What became of one attempt to run the scenario."""
-
-    result: VariationResult
-    recording: Recording | None = None
+    budget: float = 1
+    repeat: int = 1
+    seed: int | None = None
+    watch: Watch = field(default_factory=Silent)
 
 
 def run(
@@ -104,65 +109,70 @@ def run(
 
     With `faults`, every planted fault runs too and must break the check it names.
     """
-    for name in variations:
-        if name not in lab.variations:
-            known = ", ".join(lab.variations)
-            raise UsageError(f"lab {lab.name} has no variation '{name}'", hint=f"it has {known}")
-    topology = load(lab.folder / lab.topology)
-    folder = new_run(settings.root, lab.name, now_ns=time.time_ns())
-    chosen = [
-        name
-        for name, variation in lab.variations.items()
-        if (name in variations if variations else not variation.takes)
-    ]
-    done: list[_Outcome] = []
-    found: list[FaultResult] = []
-    interrupted = False
-    for name in chosen:
-        outcome = _attempt(lab, topology, lab.variations[name], name, folder / name, settings)
-        done.append(outcome)
-        if outcome.result.status == "interrupted":
-            interrupted = True
-            break
-    recordings = {o.result.name: o.recording for o in done if o.recording is not None}
-    waiting = [] if variations else _on_request(lab)
-    skipped = {
-        result.name: result.reason
-        for result in (*(outcome.result for outcome in done), *waiting)
-        if result.status == "skipped"
-    }
-    checks = () if interrupted else judging.judge(lab, recordings, skipped)
-    if faults and not interrupted:
-        for number, fault in enumerate(lab.faults, 1):
-            if fault.on not in chosen:
-                continue
-            at = folder / "faults" / f"{number:02}-{_slug(fault.name)}"
-            result = _plant(lab, topology, fault, at, settings, recordings, skipped)
-            if result is None:
-                interrupted = True
-                break
-            found.append(result)
-    results = [o.result for o in done]
-    if interrupted and results and results[-1].status != "interrupted":
-        results.append(VariationResult("faults", "interrupted", reason="interrupted"))
-    started = {o.result.name for o in done}
-    results += [
-        VariationResult(name, "not run", lab.variations[name].summary)
-        for name in chosen
-        if name not in started
-    ]
-    results += waiting
-    provenance = _provenance(recordings.values())
-    result = LabResult(
-        lab.name, lab.title, folder.name, tuple(results), checks, tuple(found), provenance
-    )
-    write_file(folder / judging.CHECKS, result.json_text)
-    write_file(folder / "junit.xml", junit([result]))
+    (result,) = run_labs([lab], settings, variations=variations, faults=faults)
     return result
 
 
-def _on_request(lab: Lab) -> list[VariationResult]:
-    """Return the variations that are run only when they are named, as skipped."""
+def run_labs(
+    labs: Sequence[Lab],
+    settings: Settings,
+    *,
+    variations: Sequence[str] = (),
+    faults: bool = False,
+    done: Callable[[LabResult], None] = lambda _: None,
+) -> tuple[LabResult, ...]:
+    """Run labs side by side within the budget of `settings`; return a result for each that began.
+
+    With `settings.repeat`, each lab has so many results. `done` is called with each as soon as it
+    is judged. An interrupt ends the run; what was recorded until then is in the results.
+    """
+    runs: list[_Run] = []
+    for lab in labs:
+        chosen = _chosen(lab, variations, one=len(labs) == 1)
+        if not chosen:
+            continue
+        series = _Series(lab, settings) if settings.repeat > 1 else None
+        for number in range(1, settings.repeat + 1):
+            runs.append(_Run(lab, settings, chosen, bool(variations), faults, series, number))
+    by_job = {id(job): (one, task) for one in runs for job, task in one.jobs()}
+    results: list[LabResult] = []
+
+    def ended(job: Job[VariationResult], ending: Ending[VariationResult]) -> list[_VJob]:
+        one, task = by_job[id(job)]
+        again = one.take(job, task, ending)
+        if again is not None:
+            by_job[id(again)] = (one, task)
+            return [again]
+        if not one.missing:
+            results.append(one.finish())
+            done(results[-1])
+        return []
+
+    jobs = [job for one in runs for job in one.order]
+    if not pool.run(jobs, budget=settings.budget, watch=settings.watch, ended=ended):
+        for one in runs:
+            if one.began and one.missing:
+                results.append(one.finish(interrupted=True))
+                done(results[-1])
+    order = {id(one.result): number for number, one in enumerate(runs)}
+    return tuple(sorted(results, key=lambda result: order[id(result)]))
+
+
+def _chosen(lab: Lab, variations: Sequence[str], *, one: bool) -> tuple[str, ...]:
+    """Return the variations to run; of several labs each runs those of the names that it has."""
+    for name in variations:
+        if one and name not in lab.variations:
+            known = ", ".join(lab.variations)
+            raise UsageError(f"lab {lab.name} has no variation '{name}'", hint=f"it has {known}")
+    return tuple(
+        name
+        for name, variation in lab.variations.items()
+        if (name in variations if variations else not variation.takes)
+    )
+
+
+def _on_request(lab: Lab, chosen: Sequence[str]) -> list[VariationResult]:
+    """Return the variations that are run only when they are named, and were not, as skipped."""
     return [
         VariationResult(
             name,
@@ -172,65 +182,276 @@ def _on_request(lab: Lab) -> list[VariationResult]:
             f"`netlab lab run {lab.name} --variation {name}` runs it",
         )
         for name, variation in lab.variations.items()
-        if variation.takes
+        if variation.takes and name not in chosen
     ]
 
 
-def _attempt(
-    lab: Lab,
-    topology: Topology,
-    variation: Variation,
-    name: str,
-    path: Path,
-    settings: Settings,
-    fault: Fault | None = None,
-) -> _Outcome:
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A variation to run, or a fault planted on it; `at` is its place in the folder of the run."""
+
+    variation: str
+    at: str
+    fault: Fault | None = None
+
+
+_VJob = Job[VariationResult]
+
+
+class _Series:
+    """The repetitions of one lab: a folder for them all, and what they say together."""
+
+    def __init__(self, lab: Lab, settings: Settings) -> None:
+        self.lab = lab
+        self.settings = settings
+        self.results: dict[int, LabResult] = {}
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder of the series, made when the first repetition begins."""
+        return new_run(self.settings.root, self.lab.name, now_ns=time.time_ns())
+
+    def add(self, number: int, result: LabResult) -> None:
+        """Take the result of a repetition and write the summary anew."""
+        self.results[number] = result
+        ordered = [self.results[n] for n in sorted(self.results)]
+        text = chance.as_json(self.lab.name, self.settings.seed or 0, ordered)
+        write_file(self.folder / chance.FILE, text)
+
+
+class _Run:
+    """One run of a lab while it is under way."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        settings: Settings,
+        chosen: Sequence[str],
+        named: bool,
+        faults: bool,
+        series: _Series | None,
+        number: int,
+    ) -> None:
+        self.lab = lab
+        self.settings = settings
+        self.chosen = chosen
+        self.series = series
+        self.number = number
+        self.named = named
+        self.topology = load(lab.folder / lab.topology)
+        self.began = False
+        self.result: LabResult | None = None
+        self.missing = {_Task(name, name) for name in chosen}
+        if faults:
+            self.missing |= {
+                _Task(fault.on, f"faults/{n:02}-{_slug(fault.name)}", fault)
+                for n, fault in enumerate(lab.faults, 1)
+                if fault.on in chosen
+            }
+        self.order: list[_VJob] = []
+        self._ended: dict[_Task, VariationResult] = {}
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder of the run, made when its first job starts."""
+        self.began = True
+        if self.series is not None:
+            path = self.series.folder / f"{self.number:02}"
+            make_folders(path, calling_user(os.environ, os.geteuid()))
+            return path
+        return new_run(self.settings.root, self.lab.name, now_ns=time.time_ns())
+
+    def _begin(self) -> None:
+        self.folder  # noqa: B018 - it is made here, before the job's process is
+
+    def jobs(self) -> Iterator[tuple[_VJob, _Task]]:
+        """Yield a job for each task."""
+        usual = _durations(self.lab)
+        for task in sorted(self.missing, key=lambda task: task.at):
+            job = self._job(task, usual.get(task.variation, 5.0))
+            self.order.append(job)
+            yield job, task
+
+    def _job(self, task: _Task, seconds: float) -> _VJob:
+        lab, settings = self.lab, self.settings
+        variation = lab.variations[task.variation]
+        if task.fault is not None:
+            variation = vary(variation, task.fault.variation)
+        seeds: dict[str, int] = {}
+        if settings.seed is not None:
+            variation, seeds = _seeded(lab, self.topology, variation, settings.seed, self.number)
+        label = f"{lab.name} {task.variation}" + (
+            f", fault: {task.fault.name}" if task.fault else ""
+        )
+        if self.series is not None:
+            label += f", {self.number} of {settings.repeat}"
+
+        def work(say: Say) -> VariationResult:
+            return _attempt(
+                _Attempt(lab, self.topology, variation, task.variation, label, task.fault, seeds),
+                self.folder / task.at,
+                settings,
+                say,
+            )
+
+        weight = (
+            ALONE if lab.runs_alone(task.variation) else _weight(self.topology, variation, settings)
+        )
+        limit = lab.minutes * 60
+        return Job(label, work, weight, seconds, limit, prepare=self._begin)
+
+    def take(self, job: _VJob, task: _Task, ending: Ending[VariationResult]) -> _VJob | None:
+        """Take the end of a job; return one to run instead where this one was disturbed.
+
+        A recording that others beside it have made suspect is not kept: the same runs once more,
+        alone. What a check says has no part in that.
+        """
+        path = self.folder / task.at
+        result = ending.result
+        if result is None:
+            mark_interrupted(path, ending.reason)
+            status: Status = "interrupted" if ending.reason == pool.INTERRUPTED else "error"
+            summary = self.lab.variations[task.variation].summary
+            result = VariationResult(task.variation, status, summary, ending.reason, path.name)
+            if status == "error":
+                self.settings.watch.said(job, f"{job.name}: error, {ending.reason}")
+        elif result.fidelity != "ok" and ending.beside:
+            why = ", ".join(result.fidelity_reasons)
+            self.settings.watch.said(job, f"{job.name}: disturbed ({why}); runs again, alone")
+            shutil.rmtree(path)
+            return replace(job, weight=ALONE)
+        self.missing.discard(task)
+        self._ended[task] = result
+        return None
+
+    def finish(self, *, interrupted: bool = False) -> LabResult:
+        """Judge what was recorded and write the results."""
+        lab, folder = self.lab, self.folder
+        plain = {task.variation: r for task, r in self._ended.items() if task.fault is None}
+        results = [plain[name] for name in self.chosen if name in plain]
+        recordings = {r.name: Recording.open(folder / r.name) for r in results if r.status == "ran"}
+        waiting = [] if self.named else _on_request(lab, self.chosen)
+        skipped = {r.name: r.reason for r in (*results, *waiting) if r.status == "skipped"}
+        interrupted = interrupted or any(r.status == "interrupted" for r in self._ended.values())
+        checks = () if interrupted else judging.judge(lab, recordings, skipped)
+        found: list[FaultResult] = []
+        for task, r in sorted(self._ended.items(), key=lambda pair: pair[0].at):
+            if task.fault is not None and r.status not in ("interrupted", "not run"):
+                found.append(_weighed(lab, task.fault, r, folder / task.at, recordings, skipped))
+        results += [
+            VariationResult(name, "not run", lab.variations[name].summary)
+            for name in self.chosen
+            if name not in plain
+        ]
+        if interrupted and all(r.status != "interrupted" for r in results):
+            results.append(VariationResult("faults", "interrupted", reason="interrupted"))
+        results += waiting
+        name = folder.name if self.series is None else f"{folder.parent.name}/{folder.name}"
+        self.result = LabResult(
+            lab.name,
+            lab.title,
+            name,
+            tuple(results),
+            checks,
+            tuple(found),
+            _provenance(recordings.values()),
+        )
+        write_file(folder / judging.CHECKS, self.result.json_text)
+        write_file(folder / "junit.xml", junit([self.result]))
+        if self.series is not None:
+            self.series.add(self.number, self.result)
+        return self.result
+
+
+def _durations(lab: Lab) -> Mapping[str, float]:
+    """Return how many seconds each variation took when the committed recording was made."""
+    try:
+        text = (lab.folder / "recording" / judging.CHECKS).read_text(encoding="utf-8")
+        return {name: found.seconds for name, found in skip_reasons(text).items()}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _seeded(
+    lab: Lab, topology: Topology, variation: Variation, seed: int, number: int
+) -> tuple[Variation, dict[str, int]]:
+    """Return a variation with the seeds of a repetition, and those seeds by what they are for."""
+    seeds = chance.seeded(variation.change(topology), seed, number)[1]
+
+    def change(topology: Topology) -> Topology:
+        return chance.seeded(variation.change(topology), seed, number)[0]
+
+    options = dict(variation.options)
+    if "seed" in inspect.signature(lab.run).parameters:
+        options["seed"] = seeds["scenario"] = chance.derived(seed, number, "scenario")
+    return Variation(change, MappingProxyType(options), variation.summary), seeds
+
+
+def _weight(topology: Topology, variation: Variation, settings: Settings) -> float:
+    """Return 1 for a plain network and 1 more for each link that a userspace wire has to serve."""
+    try:
+        plan = build(variation.change(topology), settings.capabilities, settings.impair)
+    except CapabilityError:
+        return 0.0
+    return 1.0 + sum(name == "wire" for name in backends(plan).values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What is to be tried: a variation (perhaps with a fault in it) under a name and a label."""
+
+    lab: Lab
+    topology: Topology
+    variation: Variation
+    name: str
+    label: str
+    fault: Fault | None
+    seeds: Mapping[str, int]
+
+
+def _attempt(it: _Attempt, path: Path, settings: Settings, say: Say) -> VariationResult:
     """Play the scenario of one variation into a recording at `path`."""
     began = time.monotonic()
-    label = f"{lab.name} {name}" + (f", fault: {fault.name}" if fault else "")
 
     def result(status: Status, reason: str = "") -> VariationResult:
         seconds = round(time.monotonic() - began, 3)
-        return VariationResult(name, status, variation.summary, reason, path.name, seconds)
+        return VariationResult(it.name, status, it.variation.summary, reason, path.name, seconds)
 
-    changed = variation.change(topology)
+    changed = it.variation.change(it.topology)
     try:
         plan = build(changed, settings.capabilities, settings.impair)
     except CapabilityError as error:
-        settings.say(f"{label}: skipped, {error}")
-        return _Outcome(result("skipped", str(error)))
-    settings.say(f"{label}: running")
+        say(f"{it.label}: skipped, {error}")
+        return result("skipped", str(error))
+    say(f"{it.label}: running")
     try:
         with Recording.create_at(
             path,
-            lab.name,
-            name,
-            fault=fault.name if fault else None,
-            options=_options(lab, variation),
+            it.lab.name,
+            it.name,
+            fault=it.fault.name if it.fault else None,
+            options=_options(it.lab, it.variation),
+            seeds=dict(it.seeds),
             hz=settings.capabilities.hz if settings.capabilities else None,
         ) as writer:
             resolved = dump_json(changed)
             writer.write_text("topology.resolved.json", resolved)
             writer.note(topology_sha256=hashlib.sha256(resolved.encode()).hexdigest())
-            _play(lab, changed, plan, variation, writer, settings)
+            _play(it.lab, changed, plan, it.variation, writer, settings)
     except KeyboardInterrupt:
         mark_interrupted(path, "interrupted")  # should it have come before the writer was there
-        known = Recording.open(path) if (path / MANIFEST).exists() else None
-        return _Outcome(result("interrupted", "interrupted"), known)
+        return result("interrupted", "interrupted")
     except CapabilityError as error:
-        settings.say(f"{label}: skipped, {error}")
-        return _Outcome(result("skipped", str(error)))
+        say(f"{it.label}: skipped, {error}")
+        return result("skipped", str(error))
     except NetlabError as error:
-        settings.say(f"{label}: error, {error}")
-        return _Outcome(result("error", str(error)))
-    recording = Recording.open(path)
-    manifest = recording.manifest
-    fidelity: dict[str, Any] = {
-        "fidelity": manifest.fidelity,
-        "fidelity_reasons": manifest.fidelity_reasons,
-    }
-    settings.say(f"{label}: ran for {time.monotonic() - began:.1f} s")
-    return _Outcome(replace(result("ran"), **fidelity), recording)
+        say(f"{it.label}: error, {error}")
+        return result("error", str(error))
+    manifest = Recording.open(path).manifest
+    say(f"{it.label}: ran for {time.monotonic() - began:.1f} s")
+    return replace(
+        result("ran"), fidelity=manifest.fidelity, fidelity_reasons=manifest.fidelity_reasons
+    )
 
 
 def _play(
@@ -258,28 +479,22 @@ def _play(
     writer.note(fidelity="suspect" if reasons else "ok", fidelity_reasons=reasons)
 
 
-def _plant(
+def _weighed(
     lab: Lab,
-    topology: Topology,
     fault: Fault,
+    result: VariationResult,
     path: Path,
-    settings: Settings,
     recordings: Mapping[str, Recording],
     skipped: Mapping[str, str],
-) -> FaultResult | None:
-    """Run a fault and see which checks break; None after an interrupt."""
-    both = vary(lab.variations[fault.on], fault.variation)
-    outcome = _attempt(lab, topology, both, fault.on, path, settings, fault)
-    if outcome.result.status == "interrupted":
-        return None
+) -> FaultResult:
+    """See which checks a fault broke, from its recording at `path`."""
     base = FaultResult(fault.name, fault.on, fault.breaks, Outcome.FAIL)
-    if outcome.result.status == "skipped":
-        return replace(base, outcome=Outcome.SKIP, reason=outcome.result.reason)
-    if outcome.recording is None:
-        return replace(
-            base, reason=f"the scenario did not come to its end: {outcome.result.reason}"
-        )
-    checks = judging.judge(lab, {**recordings, fault.on: outcome.recording}, skipped)
+    if result.status == "skipped":
+        return replace(base, outcome=Outcome.SKIP, reason=result.reason)
+    if result.status != "ran":
+        return replace(base, reason=f"the scenario did not come to its end: {result.reason}")
+    found = {**recordings, fault.on: Recording.open(path)}
+    checks = judging.judge(lab, found, skipped)
     return weigh(base, fault, [c for c in checks if fault.on in c.variations])
 
 
@@ -318,8 +533,6 @@ def _plain(value: Any) -> Any:
 
 def _options(lab: Lab, variation: Variation) -> dict[str, Any]:
     """Return every option of the scenario as it is used, defaults too."""
-    import inspect
-
     parameters = list(inspect.signature(lab.run).parameters.values())[1:]
     return {p.name: _plain(variation.options.get(p.name, p.default)) for p in parameters}
 

@@ -1,0 +1,57 @@
+"""What a change of a lab's files asks for: a run, or only a judgement."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from netlab.cli import watch
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ROOT / "labs" / "teardown", tmp_path / "teardown"))
+
+
+def change(folder: Path, name: str, old: str, new: str) -> tuple[bool, bool]:
+    """Whether the change concerns what is played, and whether it is noticed at all."""
+    before = watch.state(folder)
+    path = folder / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    after = watch.state(folder)
+    return before.played != after.played, before != after
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "played"),
+    [
+        ("lab.py", "PORT = 8080", "PORT = 8081", True),
+        ("lab.py", "apart=0.5", "apart=0.6", True),
+        ("topology.yaml", "tcp_no_metrics_save: 1", "tcp_no_metrics_save: 0", True),
+        ("lab.py", "at_most(", "below(", False),
+        ("lab.py", "lab.fault(", "lab.fault( ", False),
+    ],
+)
+def test_a_run_is_asked_for_by_what_is_played(
+    folder: Path, name: str, old: str, new: str, played: bool
+) -> None:
+    if old not in (folder / name).read_text():
+        old, new = "expect(", "expect( "
+    assert change(folder, name, old, new) == (played, True)
+
+
+def test_a_comment_is_no_reason_to_run(folder: Path) -> None:
+    assert change(folder, "lab.py", "PORT = 8080", "PORT = 8080  # the usual one") == (False, True)
+
+
+def test_the_guide_concerns_neither(folder: Path) -> None:
+    assert change(folder, "guide.md", "# How", "# Why") == (False, False)
+
+
+def test_a_broken_program_is_a_state_too(folder: Path) -> None:
+    assert change(folder, "lab.py", "PORT = 8080", "PORT = = 8080") == (True, True)
