@@ -192,7 +192,7 @@ class _Task:
 
     variation: str
     at: str
-    fault: Fault | None = None
+    fault: Fault | None = field(default=None, compare=False)
 
 
 _VJob = Job[VariationResult]
@@ -315,7 +315,7 @@ class _Run:
             result = VariationResult(task.variation, status, summary, ending.reason, path.name)
             if status == "error":
                 self.settings.watch.said(job, f"{job.name}: error, {ending.reason}")
-        elif result.fidelity != "ok" and ending.beside:
+        elif task.fault is None and result.fidelity != "ok" and ending.beside:
             why = ", ".join(result.fidelity_reasons)
             self.settings.watch.said(job, f"{job.name}: disturbed ({why}); runs again, alone")
             shutil.rmtree(path)
