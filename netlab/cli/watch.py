@@ -38,8 +38,8 @@ class State:
 def state(folder: Path) -> State:
     """Return the state of a lab's folder; unreadable files are a state too."""
     program = _text(folder / "lab.py")
-    others = [_text(path) for path in sorted(folder.glob("*.y*ml"))]
-    return State("\0".join([scenario(program), *others]), program)
+    networks = [_network(path) for path in sorted(folder.glob("*.y*ml"))]
+    return State("\0".join([scenario(program), *networks]), program)
 
 
 def scenario(program: str) -> str:
@@ -50,6 +50,17 @@ def scenario(program: str) -> str:
         return program
     tree.body = [part for part in tree.body if not _judges(part)]
     return ast.dump(tree)
+
+
+def _network(path: Path) -> str:
+    """Return the network of a topology file, included files and all; its text if it is none."""
+    from netlab.model.dump import dump_json
+    from netlab.model.yaml import load
+
+    try:
+        return dump_json(load(path))
+    except NetlabError:
+        return _text(path)
 
 
 def _judges(part: ast.stmt) -> bool:

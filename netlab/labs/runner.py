@@ -268,7 +268,8 @@ class _Run:
         """Yield a job for each task."""
         usual = _durations(self.lab)
         for task in sorted(self.missing, key=lambda task: task.at):
-            job = self._job(task, usual.get(task.variation, 5.0))
+            usually = self.lab.variations[task.variation].takes or usual.get(task.variation, 5.0)
+            job = self._job(task, usually)
             self.order.append(job)
             yield job, task
 
@@ -297,7 +298,7 @@ class _Run:
         weight = (
             ALONE if lab.runs_alone(task.variation) else _weight(self.topology, variation, settings)
         )
-        limit = lab.minutes * 60
+        limit = lab.minutes * 60 + variation.takes
         return Job(label, work, weight, seconds, limit, prepare=self._begin)
 
     def take(self, job: _VJob, task: _Task, ending: Ending[VariationResult]) -> _VJob | None:
