@@ -184,7 +184,7 @@ def one_lost_piece_loses_all(one_lost: Evidence) -> Verdict:
     ).equals(1)
 
 
-@lab.check
+@lab.check(timing=True)
 def the_receiver_gives_up_after_ipfrag_time(one_lost: Evidence) -> Verdict:
     """The server waits ipfrag_time, here 1 s, up to 1/8 s late, and tells the sender by ICMP."""
     sent = one_lost.first(

@@ -106,7 +106,7 @@ def meanwhile_they_wait_in_fin_wait_2_and_close_wait(streams: Evidence) -> Verdi
     return client & expect(streams.states("server", PORT), what="server").contains("CLOSE-WAIT")
 
 
-@lab.check
+@lab.check(timing=True)
 def an_orphan_is_forgotten_after_tcp_fin_timeout(orphaned: Evidence) -> Verdict:
     """A socket in FIN-WAIT-2 that no program holds is gone after tcp_fin_timeout, here 2 s."""
     samples = orphaned.samples("client")

@@ -230,13 +230,13 @@ def a_syn_consumes_one_number(each: Evidence) -> Verdict:
     ).equals(1)
 
 
-@lab.check
+@lab.check(timing=True)
 def the_client_waits_in_syn_sent(each: Evidence) -> Verdict:
     """Between its SYN and the SYN-ACK the client's socket is in SYN-SENT."""
     return expect(each.states("client", PORT), what="states of the client").contains("SYN-SENT")
 
 
-@lab.check
+@lab.check(timing=True)
 def the_server_waits_in_syn_recv(each: Evidence) -> Verdict:
     """Between its SYN-ACK and the last ACK the server's socket is in SYN-RECV."""
     return expect(each.states("server", PORT), what="states of the server").contains("SYN-RECV")
@@ -270,14 +270,14 @@ def six_packets_with_syn_or_ack_hold_the_handshake(each: Evidence) -> Verdict:
     return count & expect(kinds, what="the first three").equals(["SYN", "SYN-ACK", "ACK"])
 
 
-@lab.check(on=DELAYED)
+@lab.check(on=DELAYED, timing=True)
 def the_syn_ack_comes_after_one_rtt(each: Evidence) -> Verdict:
     """At the client, SYN to SYN-ACK takes 0.98 to 1.02 RTT of the link, plus 0.5 ms at most."""
     rtt = float(each.option("rtt"))
     return expect(handshake_time(each), "s").between(0.98 * rtt, 1.02 * rtt + 0.5 * ms)
 
 
-@lab.check(on=DELAYED)
+@lab.check(on=DELAYED, timing=True)
 def a_handshake_measures_the_idle_rtt(each: Evidence) -> Verdict:
     """SYN to SYN-ACK takes what `ping` took before, within 0.3 ms or 2 %, whichever is larger."""
     idle = min(pinging.parse(each.text("client", "ping")).rtts, default=None)

@@ -167,7 +167,7 @@ def the_router_says_what_fits(each: Evidence) -> Verdict:
     )
 
 
-@lab.check(on=("ipv4", "ipv6"))
+@lab.check(on=("ipv4", "ipv6"), timing=True)
 def later_packets_fit(each: Evidence) -> Verdict:
     """Only the first flight, 10 segments, is too large; then the largest packet has 1400 octets."""
     too_large = [f for f in sent(each) if length(f.packet) > SMALL]

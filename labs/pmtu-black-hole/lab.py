@@ -198,13 +198,13 @@ def each_remedy_carries_it_all(each: Evidence) -> Verdict:
     return whole & expect(largest, "B", what="largest packet").at_most(SMALL)
 
 
-@lab.check(on=AT_ONCE)
+@lab.check(on=AT_ONCE, timing=True)
 def four_remedies_cost_nothing(each: Evidence) -> Verdict:
     """Clamp, lower MTU, ICMP allowed and probing from the start need no timeout: under 200 ms."""
     return expect(took(each), "s").below(200 * ms)
 
 
-@lab.check
+@lab.check(timing=True)
 def probing_on_suspicion_costs_timeouts(probing_1: Evidence) -> Verdict:
     """tcp_mtu_probing=1 acts once retransmissions have been in vain for 3 s: after 3.2 to 8 s."""
     return expect(took(probing_1), "s").between(SUSPICION + RTO, 31 * RTO * 9 / 8 + 1)

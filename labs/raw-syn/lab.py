@@ -146,7 +146,7 @@ def a_reset_leaves_no_trace_at_the_server(good: Evidence, rst_filtered: Evidence
     ).equals([[], ["SYN-RECV"]])
 
 
-@lab.check
+@lab.check(timing=True)
 def an_unanswered_syn_ack_is_repeated_after_a_second(rst_filtered: Evidence) -> Verdict:
     """With the client's RST filtered the SYN-ACK comes again after 1 s, up to 1/8 s late."""
     return expect(repeated_after(rst_filtered), "s").between(1.0, 1.0 + 1 / 8 + 50 * ms)

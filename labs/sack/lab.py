@@ -243,7 +243,7 @@ def blocks_name_what_arrived(each: Evidence) -> Verdict:
     )
 
 
-@lab.check(on=HOLES)
+@lab.check(on=HOLES, timing=True)
 def only_what_was_lost_is_sent_again(each: Evidence) -> Verdict:
     """With SACK the client repeats the five lost segments, each once, and nothing else."""
     again = [s.seq_raw for s in repeated(each)]
@@ -270,7 +270,7 @@ def kernel_and_capture_count_alike(each: Evidence) -> Verdict:
     )
 
 
-@lab.check
+@lab.check(timing=True)
 def five_holes_take_one_rtt_or_four(rtt_50ms: Evidence, rtt_50ms_no_sack: Evidence) -> Verdict:
     """With SACK all holes are mended within one RTT of 50 ms; without, one hole per RTT: four."""
     return expect(repair(rtt_50ms), "s", what="with").below(RTT) & expect(
@@ -319,7 +319,7 @@ def seconds(seen: Evidence) -> float:
     return median(took)
 
 
-@lab.check
+@lab.check(timing=True)
 def by_chance_too_sack_is_no_slower(lossy: Evidence, lossy_no_sack: Evidence) -> Verdict:
     """Of nine transfers at 1 % loss the median takes, with SACK, at most half an RTT longer."""
     return expect(seconds(lossy), "s").at_most(seconds(lossy_no_sack) + RTT / 2)

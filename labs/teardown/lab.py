@@ -156,14 +156,14 @@ def a_fin_consumes_one_number(each: Evidence) -> Verdict:
     return expect(sorted(set(steps)), what="ack minus seq of the FIN").equals([1])
 
 
-@lab.check(on=SLOW)
+@lab.check(on=SLOW, timing=True)
 def who_closes_first_waits(each: Evidence) -> Verdict:
     """The side that closes first passes FIN-WAIT-1 and FIN-WAIT-2 and ends in TIME-WAIT."""
     states = each.states(str(each.option("first")), PORT)
     return expect(states).contains("FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT")
 
 
-@lab.check(on=SLOW)
+@lab.check(on=SLOW, timing=True)
 def who_closes_last_does_not(each: Evidence) -> Verdict:
     """The other side passes CLOSE-WAIT and LAST-ACK, and is gone after that."""
     states = each.states(OTHER[str(each.option("first"))], PORT)
@@ -179,7 +179,7 @@ def the_second_fin_comes_when_the_program_closes(half_second: Evidence) -> Verdi
     return expect((last - first) / 1e9, "s").at_least(0.5)
 
 
-@lab.check
+@lab.check(timing=True)
 def three_segments_can_be_enough(at_once: Evidence) -> Verdict:
     """A side that closes at once sends its FIN in the segment that acknowledges the other's."""
     segments = at_once.capture("client:eth0").on_port(PORT)

@@ -140,13 +140,13 @@ def tcp_max_tw_buckets_is_a_cap(capped: Evidence) -> Verdict:
     ).at_least(MANY - CAP)
 
 
-@lab.check
+@lab.check(timing=True)
 def time_wait_lasts_a_minute(life: Evidence) -> Verdict:
     """A socket stays in TIME-WAIT for 60 s, and at most one bucket of the timer wheel longer."""
     return a_minute(life, "client")
 
 
-@lab.check
+@lab.check(timing=True)
 def tcp_fin_timeout_does_not_shorten_it(life: Evidence) -> Verdict:
     """With tcp_fin_timeout=5 it is 60 s all the same."""
     told = life.recording.manifest.sysctls["hasty"]["net.ipv4.tcp_fin_timeout"]

@@ -107,20 +107,20 @@ def without_scaling_65535_octets_are_the_limit(off: Evidence) -> Verdict:
     return expect(most_in_flight(off), "B", what="most in flight").between(60_000, LARGEST)
 
 
-@lab.check
+@lab.check(timing=True)
 def with_scaling_more_is_under_way(on: Evidence) -> Verdict:
     """With scaling more than 65,535 octets are under way within the first RTTs."""
     return expect(most_in_flight(on), "B", what="most in flight").above(LARGEST)
 
 
-@lab.check
+@lab.check(timing=True)
 def one_small_window_per_rtt(off: Evidence) -> Verdict:
     """Without scaling the rate is 65,535 octets per RTT, 5.24 Mbit/s: 0.85 to 1.1 of that."""
     bound = LARGEST * 8 / RTT
     return expect(rate(off), "bit/s").between(0.85 * bound, 1.1 * bound)
 
 
-@lab.check(on=SCALED)
+@lab.check(on=SCALED, timing=True)
 def scaling_fills_the_path(each: Evidence) -> Verdict:
     """With scaling the data take at least 0.8 of what the link has for them (95.6 Mbit/s)."""
     return expect(rate(each), "bit/s").at_least(0.8 * PAYLOAD * RATE)

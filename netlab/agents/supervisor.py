@@ -164,8 +164,8 @@ class Namespaces:
 
     @contextlib.contextmanager
     def inside(self, node: str) -> Any:
-        """Be in a node's namespace for the length of a block."""
-        fd = self.nodes.get(node)
+        """Be in a node's namespace for the length of a block; "" is our own, which is empty."""
+        fd = self.nodes.get(node) if node else self.home
         if fd is None:
             raise RefusedError("unknown", what=f"node {node!r}")
         try:

@@ -437,10 +437,15 @@ def _heading(variation: VariationResult) -> str:
 
 def _note(variation: VariationResult) -> str:
     if variation.status in ("error", "interrupted"):
-        return variation.reason
-    if variation.status == "ran" and variation.fidelity != "ok":
-        return f"fidelity {variation.fidelity}: {', '.join(variation.fidelity_reasons)}"
-    return ""
+        doubt = _fidelity(variation)
+        return variation.reason + (f" ({doubt})" if doubt else "")
+    return _fidelity(variation) if variation.status == "ran" else ""
+
+
+def _fidelity(variation: VariationResult) -> str:
+    if variation.fidelity == "ok":
+        return ""
+    return f"fidelity {variation.fidelity}: {'; '.join(variation.fidelity_reasons)}"
 
 
 def _print_ladder(found: Lab, result: LabResult, where: Path) -> None:

@@ -37,6 +37,7 @@ class Channel:
         self._events: dict[Any, list[Json]] = {}
         self._number = 0
         self._tags = 0
+        self.patience = 1.0  # what timeouts are multiplied with: above 1 on a slow machine
         self.on_step: Callable[[int], None] | None = None
         self.hello: Json = {}
         self._failure: Json | None = None

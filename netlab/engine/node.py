@@ -161,9 +161,10 @@ class Running:
     def wait(self, timeout: float | None = 60.0) -> Completed:
         """Wait until it ends by itself; NotReadyError if it does not in time."""
         if self._end is None:
+            timeout = None if timeout is None else timeout * self._channel.patience
             self._end = self._channel.event(self._tag, ("exit",), timeout)
             if self._end is None:
-                raise NotReadyError(f"{self._label} still runs after {timeout} s")
+                raise NotReadyError(f"{self._label} still runs after {timeout:g} s")
             self._write_record()
         return self._completed(self._end)
 
@@ -195,11 +196,12 @@ class Running:
 
     def until_ready(self, ready: Ready) -> None:
         """Wait until the supervisor has seen that it is ready."""
-        event = self._channel.event(self._tag, ("ready", "exit"), ready.timeout)
+        timeout = ready.timeout * self._channel.patience
+        event = self._channel.event(self._tag, ("ready", "exit"), timeout)
         if event is None:
             self.stop(0.2)
             raise NotReadyError(
-                f"{self._label} was not ready after {ready.timeout} s: waited for {ready.what}"
+                f"{self._label} was not ready after {timeout:g} s: waited for {ready.what}"
                 f"{self._said()}"
             )
         if event["event"] == "exit":
@@ -305,6 +307,7 @@ class RunningNode:
         CommandError when it fails (unless `check` is false) or takes longer than `timeout`.
         """
         argv = tuple(map(str, argv))
+        timeout *= self._channel.patience
         given = input.encode() if isinstance(input, str) else input or b""
         tag = self._channel.new_tag()
         theirs: list[int] = []
@@ -329,7 +332,7 @@ class RunningNode:
         stdout, stderr = (bytes(b).decode(errors="replace") for b in outputs.values())
         label = f"`{' '.join(argv)}` in node {self.name!r}"
         if end is None:
-            raise CommandError(f"{label} took longer than {timeout} s and was killed")
+            raise CommandError(f"{label} took longer than {timeout:g} s and was killed")
         status: int = end["status"]
         if check and status != 0:
             said = _tail(stderr) or _tail(stdout)

@@ -6,9 +6,12 @@ and without the caller's environment (`-I -S`): quick to start and the same ever
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 from netlab.errors import CapabilityError
@@ -22,6 +25,18 @@ def python_agent(name: str) -> tuple[str, ...]:
     if not path.is_file():
         raise FileNotFoundError(f"netlab has no agent {name}")
     return (sys.executable, "-I", "-S", str(path))
+
+
+@contextlib.contextmanager
+def handed(value: object) -> Generator[int]:
+    """Yield a descriptor from which a program can read a value as JSON, of any length."""
+    descriptor = os.memfd_create("handed")
+    try:
+        os.write(descriptor, json.dumps(value).encode())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def tool(name: str, remedy: str) -> None:

@@ -18,7 +18,7 @@ SS = ("ss", "-tanimo")
 
 
 class Sampler:
-    """A tcp_info sampler that runs: one process for all the nodes it watches."""
+    """A program that watches something while it runs, and ends when told to."""
 
     def __init__(self, running: Running) -> None:
         self._running = running
@@ -43,11 +43,11 @@ class Sampler:
         return self._running.node
 
     def stop(self) -> None:
-        """End the sampling; CommandError if the sampler could not go on to its end."""
+        """End the sampling; CommandError if it could not go on to its end."""
         self._running.signal(signal.SIGTERM)
         done = self._running.wait(30)
         if done.status != 0:
-            raise CommandError(f"the tcp_info sampler failed: {done.stderr.strip()}")
+            raise CommandError(f"the sampler {self._running.name} failed: {done.stderr.strip()}")
 
 
 def start(

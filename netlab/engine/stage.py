@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from netlab.engine import processes, state, supervisor, timetable, wires
+from netlab.engine import fidelity, processes, state, supervisor, timetable, wires
 from netlab.engine.cgroups import Group
 from netlab.engine.channel import Channel, ChannelClosedError
 from netlab.engine.lower import Indexes
@@ -79,6 +79,15 @@ class Stage:
     def nodes(self) -> dict[str, RunningNode]:
         """All nodes by name."""
         return dict(self._nodes)
+
+    @property
+    def scale(self) -> float:
+        """How many times slower this machine is than a quick one, 1 at least.
+
+        Timeouts of this stage and its programs are multiplied with it already; a scenario does so
+        with limits of its own. No tolerance ever is.
+        """
+        return self._channel.patience
 
     def enter(self, manager: contextlib.AbstractContextManager[T]) -> T:
         """Enter a context that ends with the stage, before its nodes go; the last one first."""
@@ -158,10 +167,11 @@ class Stage:
         every: float = 0.01,
     ) -> None:
         """Wait until a condition holds; NotReadyError, which names `what`, when it never does."""
+        timeout *= self.scale
         end = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > end:
-                raise NotReadyError(f"waited {timeout} s in vain for {what}")
+                raise NotReadyError(f"waited {timeout:g} s in vain for {what}")
             self._channel.sleep(every)
 
     def scope(self) -> contextlib.ExitStack:
@@ -200,12 +210,14 @@ def open_stage(
     plan: Plan | None = None,
     impair: Backend | None = None,
     step: Callable[[int], None] | None = None,
+    watch: bool = False,
 ) -> Generator[Stage]:
     """Build a lab, and take it away at the end of the block however that comes.
 
     `rootless` None means: with a user namespace where this process is not root. `plan` is made
     from the topology unless given, with no other back end than `impair` if that is given. `step` is
-    called after each operation (tests kill us there).
+    called after each operation (tests kill us there). With `watch` the machine is watched too, and
+    its speed makes the stage's `scale`.
     """
     held = make_claim(topology.name, foreground=True)
     assert held is not None
@@ -226,6 +238,11 @@ def open_stage(
         with stage.scope():
             own = wires.start(plan.operations, started.channel, held.path, recording.file)
             stage.enter(wires.guarded(own))
+            if watch:
+                sampler, started.channel.patience = fidelity.watch(
+                    started.channel, recording.file, started.namespaces(), plan
+                )
+                stage.enter(sampler)
             stage.group = processes.make_group(
                 topology, held.folder, held.path.name, rootless=started.rootless
             )

@@ -85,6 +85,11 @@ class Supervisor:
         """Let the lab be seen and, if it is detached, outlive us; `extra` goes into its state."""
         checked(self.channel.request({"do": "commit", "describe": {**self.told, **extra}}))
 
+    def namespaces(self) -> dict[str, str]:
+        """Return by node what /proc calls its network namespace, such as `net:[4026532001]`."""
+        inodes: dict[str, int] = checked(self.channel.request({"do": "namespaces"}))["inodes"]
+        return {node: f"net:[{inode}]" for node, inode in inodes.items()}
+
     def end(self, timeout: float = 5.0) -> None:
         """End the lab, wait until the kernel has killed all of it, and remove its directory."""
         with contextlib.suppress(EngineError):  # gone already, or it does not answer

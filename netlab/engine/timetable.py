@@ -6,8 +6,6 @@ the clock starts when the lab is up.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from netlab.engine import netlink
 from netlab.engine.channel import Channel
 from netlab.engine.lower import Indexes, place
 from netlab.engine.node import Running, RunningNode
-from netlab.engine.programs import python_agent
+from netlab.engine.programs import handed, python_agent
 from netlab.model.dump import shaping
 from netlab.model.impairment import Impairment
 from netlab.model.topology import Topology
@@ -59,12 +57,6 @@ def start(
             (link.backward, back, f"{link.b.node}->{link.a.node}"),
         )
         table = sorted(row for one, index, way in ways for row in rows(one, mtu, index, way))
-        # A file in memory: a table of deviations may be longer than a pipe holds.
-        given = os.memfd_create("timetable")
-        try:
-            os.write(given, json.dumps(table).encode())
-            os.lseek(given, 0, os.SEEK_SET)
+        with handed(table) as given:
             node = RunningNode(middle, channel, log_file)
             yield node.spawn("schedule", python_agent("timetable"), stdin=given, keep=keep)
-        finally:
-            os.close(given)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from netlab.analysis import fidelity
 from netlab.analysis.evidence import Evidence, NoEvidenceError
 from netlab.analysis.verdict import Outcome, Verdict, inconclusive, skip
 from netlab.errors import LabDefinitionError, NetlabError, RecordingError
@@ -65,7 +67,7 @@ def _verdict(
             why = ", ".join(manifest.fidelity_reasons)
             return inconclusive(f"the recording of {manifest.variation} is not faithful: {why}")
     try:
-        return check.judge(*(Evidence(recording) for recording in used))
+        verdict = check.judge(*(Evidence(recording) for recording in used))
     except (NoEvidenceError, RecordingError) as error:
         return inconclusive(str(error))
     except NetlabError as error:
@@ -76,6 +78,27 @@ def _verdict(
             f"check '{check.name}' of lab '{check.judge.__module__}' is broken: "
             f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
         ) from error
+    if check.timing and verdict.outcome is Outcome.FAIL:
+        for recording in used:
+            if recording.manifest.fidelity == "suspect":
+                return _doubted(verdict, recording)
+    return verdict
+
+
+def _doubted(verdict: Verdict, recording: Recording) -> Verdict:
+    """Return what a failure is worth when the machine may be what was too slow."""
+    manifest = recording.manifest
+    seen = f"{verdict.observed}, expected {verdict.bound}"
+    why = ", ".join(manifest.fidelity_reasons)
+    reason = f"{seen}; but the recording of {manifest.variation} is suspect: {why}"
+    return replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=reason)
+
+
+def restamped(recording: Recording) -> Recording:
+    """Return a recording with the stamp that its figures deserve by today's limits."""
+    seen = fidelity.stamp(recording)
+    manifest = replace(recording.manifest, fidelity=seen.level, fidelity_reasons=seen.reasons)
+    return Recording(recording.path, manifest)
 
 
 def open_run(path: Path) -> tuple[str, dict[str, Recording], dict[str, str]]:
@@ -114,7 +137,8 @@ def open_run(path: Path) -> tuple[str, dict[str, Recording], dict[str, str]]:
 
 def check_run(lab: Lab, path: Path) -> LabResult:
     """Judge what lies at `path`, a run or one recording, as a result like that of a run."""
-    name, recordings, skipped = open_run(path)
+    name, recorded, skipped = open_run(path)
+    recordings = {key: restamped(recording) for key, recording in recorded.items()}
     variations = [
         VariationResult(
             name=key,

@@ -51,7 +51,9 @@ Ruling = Callable[..., "Finding"]
 class Check:
     """A claim that can be judged; `sentence` is its name in words, `claim` what it says exactly.
 
-    `variations` are those it compares; for a check of `each` variation, those it applies to.
+    `variations` are those it compares; for a check of `each` variation, those it applies to. A
+    check of `timing` depends on a machine that keeps up: should it fail on a suspect recording, it
+    is inconclusive.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Check:
     judge: Judge
     variations: tuple[str, ...]
     each: bool
+    timing: bool = False
 
     @property
     def sentence(self) -> str:
@@ -161,17 +164,26 @@ class Lab:
     def check(self, function: Judge, /) -> Judge: ...
     @overload
     def check(
-        self, function: None = None, /, *, on: tuple[str, ...]
+        self, function: None = None, /, *, on: tuple[str, ...] | None = None, timing: bool = False
     ) -> Callable[[Judge], Judge]: ...
     def check(
-        self, function: Judge | None = None, /, *, on: tuple[str, ...] | None = None
+        self,
+        function: Judge | None = None,
+        /,
+        *,
+        on: tuple[str, ...] | None = None,
+        timing: bool = False,
     ) -> Judge | Callable[[Judge], Judge]:
-        """Take a function as a check; its parameters are the variations it looks at."""
+        """Take a function as a check; its parameters are the variations it looks at.
+
+        `timing` says that a machine which does not keep up can make it fail: what it looks at is a
+        time or a rate, or passes too quickly for a late sampler.
+        """
 
         def take(judge: Judge) -> Judge:
             if judge.__name__ in self._checks:
                 raise LabDefinitionError(f"two checks are called '{judge.__name__}'")
-            self._checks[judge.__name__] = self._checked(judge, on)
+            self._checks[judge.__name__] = self._checked(judge, on, timing=timing)
             return judge
 
         return take if function is None else take(function)
@@ -257,18 +269,17 @@ class Lab:
             if all(fault.breaks != check.name for fault in self.faults):
                 raise LabDefinitionError(f"no fault breaks '{check.name}'")
 
-    def _checked(self, judge: Judge, on: tuple[str, ...] | None) -> Check:
+    def _checked(self, judge: Judge, on: tuple[str, ...] | None, *, timing: bool) -> Check:
         claim = " ".join((inspect.getdoc(judge) or "").split("\n\n")[0].split())
         names = list(inspect.signature(judge).parameters)
         if names == [EACH]:
             for name in on or ():
                 self._known(name, f"check '{judge.__name__}'")
-            return Check(judge.__name__, claim, judge, on or tuple(self.variations), each=True)
+            return Check(judge.__name__, claim, judge, on or tuple(self.variations), True, timing)
         if on is not None:
             raise LabDefinitionError(f"'{judge.__name__}': on= needs the parameter '{EACH}'")
-        return Check(
-            judge.__name__, claim, judge, self.parameters(judge, judge.__name__), each=False
-        )
+        found = self.parameters(judge, judge.__name__)
+        return Check(judge.__name__, claim, judge, found, False, timing)
 
     def parameters(self, function: Callable[..., Any], what: str) -> tuple[str, ...]:
         """Return the variations that the parameters of a function name, in their order."""

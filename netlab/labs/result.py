@@ -158,7 +158,18 @@ def _suite(result: LabResult) -> tuple[str, list[int]]:
                 f"name={quoteattr(variation.name)}><error message={message}/></testcase>\n"
             )
     head = f" <testsuite name={quoteattr(_clean(result.lab))} {_counts(counts)}>\n"
-    return f"{head}{''.join(cases)} </testsuite>\n", counts
+    return f"{head}{_properties(result)}{''.join(cases)} </testsuite>\n", counts
+
+
+def _properties(result: LabResult) -> str:
+    """Return how true each recording is, as properties of the suite."""
+    lines: list[str] = []
+    for variation in result.variations:
+        if variation.status in ("ran", "error"):
+            text = "; ".join((variation.fidelity, *variation.fidelity_reasons))
+            name = quoteattr(_clean(f"fidelity.{variation.name}"))
+            lines.append(f"   <property name={name} value={quoteattr(_clean(text))}/>\n")
+    return f"  <properties>\n{''.join(lines)}  </properties>\n" if lines else ""
 
 
 def _case(lab: str, name: str, verdict: Verdict, counts: list[int]) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import logging
 import os
 import re
@@ -25,6 +24,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from netlab.analysis import fidelity
 from netlab.analysis.verdict import Outcome
 from netlab.engine.stage import Stage, open_stage
 from netlab.errors import (
@@ -56,7 +56,7 @@ from netlab.plan.backend import Backend, backends
 from netlab.plan.build import build
 from netlab.plan.operations import Plan
 from netlab.recording import Recording, RecordingWriter
-from netlab.recording.directory import mark_interrupted, new_run, write_file
+from netlab.recording.directory import MANIFEST, mark_interrupted, new_run, write_file
 from netlab.recording.ownership import calling_user, make_folders
 
 log = logging.getLogger(__name__)
@@ -447,12 +447,17 @@ def _attempt(it: _Attempt, path: Path, settings: Settings, say: Say) -> Variatio
         return result("skipped", str(error))
     except NetlabError as error:
         say(f"{it.label}: error, {error}")
-        return result("error", str(error))
+        failed = result("error", str(error))
+        if not (path / MANIFEST).exists():
+            return failed
+        return _stamped(failed, fidelity.stamp(Recording.open(path)))  # it may tell why
     manifest = Recording.open(path).manifest
     say(f"{it.label}: ran for {time.monotonic() - began:.1f} s")
-    return replace(
-        result("ran"), fidelity=manifest.fidelity, fidelity_reasons=manifest.fidelity_reasons
-    )
+    return _stamped(result("ran"), fidelity.Stamp(manifest.fidelity, manifest.fidelity_reasons))
+
+
+def _stamped(result: VariationResult, seen: fidelity.Stamp) -> VariationResult:
+    return replace(result, fidelity=seen.level, fidelity_reasons=seen.reasons)
 
 
 def _play(
@@ -463,8 +468,8 @@ def _play(
     writer: RecordingWriter,
     settings: Settings,
 ) -> None:
-    with open_stage(topology, writer, rootless=settings.rootless, plan=plan) as stage:
-        writer.note(sysctls=_sysctls(stage), tools=_tools(stage))
+    with open_stage(topology, writer, rootless=settings.rootless, plan=plan, watch=True) as stage:
+        writer.note(scale=stage.scale, sysctls=_sysctls(stage), tools=_tools(stage))
         writer.note(backend=_backend(plan), backends=backends(plan))
         try:
             lab.run(stage, **variation.options)
@@ -476,8 +481,8 @@ def _play(
                 f"the scenario of lab {lab.name} is broken: {type(error).__name__}: {error} "
                 f"({Path(place.filename).name}:{place.lineno})"
             ) from error
-    reasons = tuple(_doubts(writer.path))
-    writer.note(fidelity="suspect" if reasons else "ok", fidelity_reasons=reasons)
+    seen = fidelity.stamp(Recording(writer.path, writer.manifest))
+    writer.note(fidelity=seen.level, fidelity_reasons=seen.reasons)
 
 
 def _weighed(
@@ -496,11 +501,17 @@ def _weighed(
         return replace(base, reason=f"the scenario did not come to its end: {result.reason}")
     found = {**recordings, fault.on: Recording.open(path)}
     checks = judging.judge(lab, found, skipped)
-    return weigh(base, fault, [c for c in checks if fault.on in c.variations])
+    mine = [c for c in checks if fault.on in c.variations]
+    return weigh(base, fault, mine, faithful=result.fidelity in ("ok", "unknown"))
 
 
-def weigh(base: FaultResult, fault: Fault, checks: Iterable[CheckResult]) -> FaultResult:
-    """Say whether a fault broke exactly what it should; `checks` are those of its variation."""
+def weigh(
+    base: FaultResult, fault: Fault, checks: Iterable[CheckResult], *, faithful: bool = True
+) -> FaultResult:
+    """Say whether a fault broke exactly what it should; `checks` are those of its variation.
+
+    Where the recording is not `faithful`, a check that is inconclusive proves nothing either way.
+    """
     not_passed = {
         c.check: c.verdict.outcome
         for c in checks
@@ -513,6 +524,10 @@ def weigh(base: FaultResult, fault: Fault, checks: Iterable[CheckResult]) -> Fau
         reasons.append(f"'{fault.breaks}' did not fail")
     reasons += [f"'{name}' did not pass either" for name in unexpected]
     outcome = Outcome.FAIL if reasons else Outcome.PASS
+    failed = {name for name, found in not_passed.items() if found is Outcome.FAIL}
+    if reasons and not faithful and failed <= {fault.breaks, *fault.also}:
+        outcome = Outcome.INCONCLUSIVE
+        reasons.append("but the recording is not faithful")
     return replace(base, outcome=outcome, broke=broke, reason="; ".join(reasons))
 
 
@@ -568,36 +583,6 @@ def _backend(plan: Plan) -> str:
     names = {type(operation).__name__ for operation in plan.operations}
     used = [name for name, kind in (("netem", "AddQdisc"), ("wire", "AddWire")) if kind in names]
     return "+".join(used) or "none"
-
-
-def _doubts(path: Path) -> Iterable[str]:
-    """Return why a recording may not be faithful."""
-    for file in sorted(path.glob("captures/*.json")):
-        counts = json.loads(file.read_text(encoding="utf-8"))
-        dropped = int(counts["dropped_by_kernel"]) + int(counts["dropped_by_interface"])
-        if dropped:
-            yield f"the capture {counts['where']} lost {dropped} packets"
-    for file in sorted(path.glob("wire/*.json")):
-        for name, link in json.loads(file.read_text(encoding="utf-8"))["links"].items():
-            yield from (f"the wire of link '{name}': {doubt}" for doubt in _strains(link))
-
-
-_LATE_NS = 1_000_000  # a hundredth of the packets may leave so late
-
-
-def _strains(counters: Mapping[str, Any]) -> Iterable[str]:
-    """Return what a wire did that nobody asked for (crates/netlab-wire/README.md, Counters)."""
-    for port in ("a", "b"):
-        for name in ("kernel_drops", "oversize", "partial_checksum"):
-            if counters[port][name]:
-                yield f"{counters[port][name]} packets {name.replace('_', ' ')} at one end"
-    for way in ("a_to_b", "b_to_a"):
-        one = counters[way]
-        if one["dropped_overflow"]:
-            yield f"{one['dropped_overflow']} packets dropped for want of room"
-        late_ns = one["lateness"]["p99_ns"] if one["lateness"]["count"] else 0
-        if late_ns > _LATE_NS:
-            yield f"one packet in a hundred left {late_ns / 1e6:.1f} ms late, or more"
 
 
 def _provenance(recordings: Iterable[Recording]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 SCHEMA = 1
 
 Status = Literal["running", "complete", "interrupted"]
-Fidelity = Literal["ok", "suspect", "invalid"]
+Fidelity = Literal["ok", "suspect", "invalid", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,8 @@ class Manifest:
     per node as read back during the run, `tools` the versions of what was started. `backend` names
     what impaired links, `backends` which of them each impaired link had. `status` stays
     "running" when nothing could write the end: such a recording is as incomplete as an
-    "interrupted" one.
+    "interrupted" one. `scale` says how much slower the machine was than a quick one,
+    `fidelity` what `netlab.analysis.fidelity` made of the recording when it was closed.
     """
 
     run: str
@@ -56,7 +57,8 @@ class Manifest:
     seeds: Mapping[str, int] = field(default_factory=dict[str, int])
     sysctls: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, dict[str, str]])
     tools: Mapping[str, str] = field(default_factory=dict[str, str])
-    fidelity: Fidelity = "ok"
+    scale: float = 1.0
+    fidelity: Fidelity = "unknown"
     fidelity_reasons: tuple[str, ...] = ()
     files: Mapping[str, FileDigest] = field(default_factory=dict[str, FileDigest])
 

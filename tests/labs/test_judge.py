@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from netlab.analysis import fidelity
 from netlab.analysis.evidence import Evidence
 from netlab.analysis.verdict import Outcome, Verdict
 from netlab.errors import LabDefinitionError, RecordingError, UsageError
@@ -55,11 +56,22 @@ def made() -> Lab:
 def record(path: Path, variation: str, said: str, *, reason: str = "", **fields: object) -> None:
     writer = Recording.create_at(path / variation, "made", variation, **fields)
     writer.file("captures/a.eth0.pcap").write_bytes(pcaps.pcap(pcaps.handshake(), nano=True))
-    writer.write_text("captures/a.eth0.json", '{"dropped_by_kernel": 2}')
+    writer.write_text("captures/a.eth0.json", '{"captured": 998, "dropped_by_kernel": 2}')
     writer.write_text("nodes/a/x.stdout.log", said)
     writer.write_text("snapshots/before.a.ss.txt", "ESTAB 0 0 10.0.0.1:40000 10.0.0.2:80\n")
     writer.event("snapshot", node="a", label="before")
     writer.close(reason=reason)
+
+
+def load(path: Path, worst: float) -> None:
+    """Say that somebody watched the machine, and saw a process wait for `worst` seconds."""
+    row = {
+        "span_s": 1.0, "busy": [1.0], "steal": [0.0], "dropped": 0,
+        "late_log2_us": {"6": 99, str(int(worst * 1e6).bit_length() - 1): 1}, "late_max_s": worst,
+    }  # fmt: skip
+    file = path / fidelity.LOAD
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(row) + "\n")
 
 
 def outcomes(results: tuple[CheckResult, ...]) -> list[tuple[str, str]]:
@@ -116,6 +128,57 @@ def test_an_interrupted_or_unfaithful_recording_decides_nothing(tmp_path: Path) 
     assert results[1].verdict.reason == "the recording of two is not faithful: steal 40 %"
 
 
+def timed() -> Lab:
+    lab = Lab("Timed", variations={"one": vary()})
+
+    @lab.scenario
+    def play(stage: object, *, loss: float = 0.0) -> None:
+        """Nothing."""
+
+    @lab.check(timing=True)
+    def quick(each: Evidence) -> Verdict:
+        """It takes a second."""
+        return expect(float(each.text("a", "x")), "s").at_most(1.0)
+
+    @lab.check
+    def whole(each: Evidence) -> Verdict:
+        """The figure is no question of time."""
+        return expect(float(each.text("a", "x")), "s").at_most(2.0)
+
+    return lab
+
+
+@pytest.mark.parametrize(
+    ("said", "worst", "outcome", "code"),
+    [
+        ("1.0", 0.004, ["pass", "pass"], 0),
+        ("1.0", 0.08, ["pass", "pass"], 3),
+        ("1.5", 0.004, ["fail", "pass"], 1),
+        ("1.5", 0.08, ["inconclusive", "pass"], 6),
+        ("2.5", 0.08, ["inconclusive", "fail"], 1),
+    ],
+)
+def test_a_busy_machine_may_excuse_what_is_late_and_nothing_else(
+    tmp_path: Path, said: str, worst: float, outcome: list[str], code: int
+) -> None:
+    record(tmp_path, "one", said)
+    (tmp_path / "one" / "captures" / "a.eth0.json").unlink()
+    load(tmp_path / "one", worst)
+    found = judge.check_run(timed(), tmp_path)
+    assert [str(result.verdict.outcome) for result in found.checks] == outcome
+    assert found.exit_code() == code
+    if outcome[0] == "inconclusive":
+        reason = found.checks[0].verdict.reason
+        assert "expected at most 1s; but the recording of one is suspect: processes" in reason
+
+
+def test_a_stamp_is_made_anew_from_the_figures(tmp_path: Path) -> None:
+    record(tmp_path, "one", "1", fidelity="invalid", fidelity_reasons=("limits of another day",))
+    (tmp_path / "one" / "captures" / "a.eth0.json").unlink()
+    load(tmp_path / "one", 0.004)
+    assert judge.check_run(timed(), tmp_path).variations[0].fidelity == "ok"
+
+
 def test_a_check_that_crashes_is_the_labs_fault(tmp_path: Path) -> None:
     lab = made()
 
@@ -141,7 +204,7 @@ def test_reasons_of_skips_survive_in_checks_json(tmp_path: Path) -> None:
     again = judge.check_run(lab, tmp_path)
     assert outcomes(again.checks) == [("one", "pass"), ("two", "skip"), ("one+two", "skip")]
     assert [v.status for v in again.variations] == ["ran", "skipped"]
-    assert again.exit_code() == 0
+    assert again.exit_code() == 3  # the capture lost two packets
 
 
 @pytest.mark.parametrize(
@@ -205,6 +268,18 @@ def test_a_fault_breaks_exactly_what_it_names(
     assert (str(weighed.outcome), weighed.reason) == (outcome, reason)
 
 
+def test_a_fault_on_a_machine_too_busy_proves_nothing() -> None:
+    fault = Fault("f", vary(), "one", "a", ("c",))
+    base = FaultResult("f", "one", "a", Outcome.FAIL)
+    for found, outcome in (
+        ({"a": "inconclusive", "b": "pass"}, "inconclusive"),
+        ({"a": "inconclusive", "b": "fail"}, "fail"),
+        ({"a": "fail", "b": "pass"}, "pass"),
+    ):
+        weighed = runner.weigh(base, fault, verdicts(**found), faithful=False)
+        assert str(weighed.outcome) == outcome, found
+
+
 def result(*outcomes: str, statuses: tuple[str, ...] = ("ran",), fidelity: str = "ok") -> LabResult:
     variations = tuple(
         VariationResult(str(n), status, fidelity=fidelity)  # type: ignore[arg-type]
@@ -256,7 +331,11 @@ def test_junit_counts_what_happened() -> None:
         "errors": "2",
         "skipped": "1",
     }
-    assert [child.tag for case in suite for child in case] == [
+    assert [child.attrib for child in suite[0]] == [
+        {"name": "fidelity.0", "value": "ok"},
+        {"name": "fidelity.1", "value": "ok"},
+    ]
+    assert [child.tag for case in suite[1:] for child in case] == [
         "failure",
         "skipped",
         "error",
