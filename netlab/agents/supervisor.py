@@ -65,6 +65,11 @@ GET_STRINGS, GET_SIZES, SET_FEATURES, FEATURE_NAMES = 0x1B, 0x37, 0x3B, 4
 OFFLOADS = re.compile(
     r"tx-tcp.*-segmentation|tx-generic-segmentation|rx-gro|tx-checksum-.*|rx-checksum"
 )
+# TUNSETIFF, TUNSETPERSIST and TUNSETIFINDEX of <linux/if_tun.h>, and the flags of a device.
+TUN_SET_DEVICE, TUN_SET_PERSISTENT, TUN_SET_INDEX = 0x400454CA, 0x400454CB, 0x400454DA
+IFF_TAP, IFF_NAPI, IFF_NO_PI = 0x0002, 0x0010, 0x1000
+# System calls that have the same number everywhere, and MOUNT_ATTR_{NOSUID,NODEV,NOEXEC}.
+SYS_FSOPEN, SYS_FSCONFIG, SYS_FSMOUNT, HARMLESS = 430, 431, 432, 2 | 4 | 8
 LOWEST_NAMESPACE_FD = 256  # low numbers stay free for what clients pass: see `spawn`
 HEADER = struct.Struct("!II")
 NLMSG = struct.Struct("=IHHII")
@@ -140,6 +145,7 @@ class Namespaces:
         self.home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.nodes: dict[str, int] = {}
         self.former: dict[str, int] = {}
+        self.taps: dict[tuple[str, str], int] = {}
         self.guard("the supervisor")
 
     def guard(self, what: str) -> None:
@@ -218,6 +224,68 @@ class Namespaces:
     def remove(self, node: str, *, former: bool = False) -> None:
         """Forget a node, or only the namespace it had; that goes once its last process has."""
         os.close((self.former if former else self.nodes).pop(node))
+        for key in [key for key in self.taps if key[0] == node and not former]:
+            os.close(self.taps.pop(key))
+
+    def add_tap(self, node: str, device: str, index: int) -> None:
+        """Make a TAP device in a node; its other side stays here until `take_tap`.
+
+        It has a carrier as long as somebody holds that side, and stays without one afterwards, like
+        an interface whose cable is cut. On a machine with several processors what is written to it
+        is received by a kernel thread of its own: the writer would else do the receiver's work.
+        """
+        threads = len(os.sched_getaffinity(0)) > 1
+        with self.inside(node):
+            tap = open_tap(device, index, IFF_NAPI if threads else 0)
+            if threads and not thread_napi(device):
+                os.close(tap)  # NAPI without a thread of its own is slower than none
+                tap = open_tap(device, index, 0)
+            fcntl.ioctl(tap, TUN_SET_PERSISTENT, 1)
+        self.taps[node, device] = tap
+
+    def take_tap(self, node: str, device: str) -> int:
+        """Hand the other side of a TAP device over; who takes it closes it."""
+        try:
+            return self.taps.pop((node, device))
+        except KeyError:
+            raise RefusedError("unknown", what=f"TAP device {device!r} of {node!r}") from None
+
+
+def open_tap(device: str, index: int, flags: int) -> int:
+    """Make a TAP device where we are and return the descriptor of its other side."""
+    low = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(low, TUN_SET_INDEX, struct.pack("=I", index))
+        asked = struct.pack("16sH22x", device.encode(), IFF_TAP | IFF_NO_PI | flags)
+        fcntl.ioctl(low, TUN_SET_DEVICE, asked)
+        return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, LOWEST_NAMESPACE_FD)
+    finally:
+        os.close(low)
+
+
+def thread_napi(device: str) -> bool:
+    """Give an interface of the namespace we are in a kernel thread that receives; False: refused.
+
+    Documentation/networking/napi.rst, "Threaded NAPI". The switch is a file of sysfs, which shows
+    the interfaces of the namespace it was mounted from: so we have one of our own, nowhere mounted.
+    """
+    fds: list[int] = []
+    try:
+        fds.append(_libc.syscall(SYS_FSOPEN, b"sysfs", 1))  # FSOPEN_CLOEXEC
+        system_call("fsopen sysfs", fds[0])
+        create = _libc.syscall(SYS_FSCONFIG, fds[0], 6, None, None, 0)  # FSCONFIG_CMD_CREATE
+        system_call("fsconfig sysfs", create)
+        fds.append(_libc.syscall(SYS_FSMOUNT, fds[0], 1, HARMLESS))  # FSMOUNT_CLOEXEC
+        system_call("fsmount sysfs", fds[1])
+        path = f"class/net/{device}/threaded"
+        fds.append(os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=fds[1]))
+        return os.write(fds[2], b"1") == 1
+    except OSError:
+        return False
+    finally:
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
 
 
 # --- applying a plan ------------------------------------------------------------------------
@@ -500,6 +568,8 @@ class Builder:
                 elif item[0] == "offloads":
                     self.offloads.off(self.socket_of(node), item[1], item[2])
                     self.done(item[2])
+                elif item[0] == "tap":
+                    self.tap(node, item[1], item[2], item[3])
                 elif item[0] == "sysctl-reset":
                     value = self.fresh_value(item[1])
                     with self.namespaces.inside(node):
@@ -517,6 +587,15 @@ class Builder:
                     with self.namespaces.inside(node):
                         check_congestion(item[1], item[2], item[3])
                     self.done(item[3])
+
+    def tap(self, node: str, device: str, index: int, operation: int) -> None:
+        """Make a TAP device; the netlink message that follows belongs to the same operation."""
+        try:
+            self.namespaces.add_tap(node, device, index)
+        except OSError as error:
+            raise RefusedError(
+                "operation", operation=operation, errno=error.errno, detail=""
+            ) from error
 
     def remove(self, body: list[Any]) -> None:
         """Take namespaces away: what runs in one would keep it, so that dies first."""
@@ -1107,7 +1186,7 @@ class Supervisor:
         return {"stopping": True}
 
     def do_spawn(self, request: Request) -> Json:
-        """Start a program in a node with the client's three descriptors."""
+        """Start a program in a node with the client's three descriptors, and TAP devices behind."""
         connection, message = request.connection, request.message
         launch = Launch(message, request.fds)
         env = launch.env
@@ -1118,6 +1197,8 @@ class Supervisor:
         env["XTABLES_LOCKFILE"] = f"{self.options['state']}/xtables.lock"
         ready = launch.ready
         try:
+            for node, device in message.get("taps") or ():
+                launch.fds.append(self.namespaces.take_tap(node, device))
             condition = self.condition(launch) if ready else None
             process = self.launch(launch)
         except BaseException:

@@ -23,7 +23,7 @@ from netlab.plan import wire
 from netlab.plan.backend import Backend
 from netlab.plan.build import build
 from netlab.plan.diff import diff
-from netlab.plan.operations import AddWire, Plan
+from netlab.plan.operations import AddWire, Plan, RemoveNode
 
 
 def running(lab: Lab) -> Topology:
@@ -75,8 +75,11 @@ def change(lab: Lab, wanted: Topology, plan: Plan) -> None:
 
 def _refuse_schedules(lab: Lab, plan: Plan) -> None:
     """UsageError where a wire that runs would need another schedule."""
+    anew = _made_anew(plan)
     for op in plan.operations:
-        if not (isinstance(op, AddWire) and wires.is_alive(lab.folder, op.link)):
+        if not isinstance(op, AddWire) or op.node in anew:
+            continue
+        if not wires.is_alive(lab.folder, op.link):
             continue
         before = json.loads(wires.config_file(lab.path, op.link).read_text())["links"][0]
         after = json.loads(op.config)["links"][0]
@@ -87,13 +90,18 @@ def _refuse_schedules(lab: Lab, plan: Plan) -> None:
             )
 
 
+def _made_anew(plan: Plan) -> set[str]:
+    return {op.node for op in plan.operations if isinstance(op, RemoveNode)}
+
+
 def _wires(lab: Lab, plan: Plan) -> None:
     """Start the wires that are new, and tell those that run their new settings."""
     new: list[AddWire] = []
+    anew = _made_anew(plan)
     for op in plan.operations:
         if not isinstance(op, AddWire):
             continue
-        if not wires.is_alive(lab.folder, op.link):
+        if op.node in anew or not wires.is_alive(lab.folder, op.link):
             new.append(op)
             continue
         config: dict[str, Any] = json.loads(op.config)["links"][0]

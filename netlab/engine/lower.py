@@ -33,12 +33,14 @@ from netlab.engine import netem, netlink
 from netlab.model.topology import RouteOptions
 from netlab.plan import firewall
 from netlab.plan.operations import (
+    TAP_RING,
     AddAddress,
     AddBridge,
     AddNode,
     AddPort,
     AddQdisc,
     AddRoute,
+    AddTap,
     AddVeth,
     AddWire,
     ChangeQdisc,
@@ -284,6 +286,10 @@ class _Lowering:
 
     def configure(self, sequence: int, operation: Operation) -> None:
         match operation:
+            case AddTap(VethEnd(node, name, mac, mtu)):
+                index = self.indexes.new(node, name)
+                self.other(node, ["tap", name, index, sequence - 1])
+                self.send(node, netlink.born(sequence, index, mac, mtu, TAP_RING), sequence)
             case AddBridge(node, name, ports):
                 index = self.indexes.new(node, name)
                 self.send(node, netlink.bridge(sequence, index, name), sequence)

@@ -96,6 +96,14 @@ def veth(
     return message(NEWLINK, CREATE | EXCL, body, sequence), first, 16 + len(body) - 4
 
 
+def born(sequence: int, index: int, mac: str, mtu: int, queue: int) -> bytes:
+    """Give an interface that exists its MAC, its MTU and the length of its transmit queue."""
+    body = _IFINFO.pack(AF_UNSPEC, 0, index, 0, 0)
+    body += attribute(1, _mac(mac)) if mac else b""  # IFLA_ADDRESS
+    body += u32(4, mtu) if mtu else b""  # IFLA_MTU
+    return message(NEWLINK, 0, body + u32(13, queue), sequence)  # IFLA_TXQLEN
+
+
 def bridge(sequence: int, index: int, name: str) -> bytes:
     """A bridge that forwards at once: no spanning tree, no multicast snooping."""
     # IFLA_BR_STP_STATE, IFLA_BR_MCAST_SNOOPING

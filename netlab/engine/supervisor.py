@@ -21,6 +21,7 @@ from netlab.plan.backend import Backend
 from netlab.plan.operations import (
     AddNode,
     AddQdisc,
+    AddTap,
     AddVeth,
     AddWire,
     CheckCongestion,
@@ -246,6 +247,8 @@ def explain(operation: Operation) -> str:
         return (
             f"add veth {operation.a.node}:{operation.a.name} {operation.b.node}:{operation.b.name}"
         )
+    if isinstance(operation, AddTap):
+        return f"add TAP device {operation.end.name} in node {operation.end.node!r}"
     if isinstance(operation, CheckCongestion):
         return (
             f"congestion control {operation.congestion} towards {operation.address} "

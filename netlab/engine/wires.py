@@ -165,8 +165,11 @@ def _begin(op: AddWire, channel: Channel, folder: Path, log_file: LogFile, *, ke
         journal = log_file(f"{FOLDER}/{op.link}.journal")
         counters = log_file(f"{FOLDER}/{op.link}.json")
     config: Json = json.loads(op.config)
+    told: Json = config["links"][0]
     most = DETACHED_JOURNAL_BYTES if keep else JOURNAL_BYTES
-    config["links"][0]["journal"] = {"path": str(journal.absolute()), "max_bytes": most}
+    told["journal"] = {"path": str(journal.absolute()), "max_bytes": most}
+    if op.taps:  # made with the nodes, and handed over by the supervisor
+        told["a"], told["b"] = {"tap_fd": 3}, {"tap_fd": 4}
     file = config_file(folder, op.link)
     file.write_text(json.dumps(config))
     # By its path and with -S: half the start-up time of a program with site packages.
@@ -174,7 +177,7 @@ def _begin(op: AddWire, channel: Channel, folder: Path, log_file: LogFile, *, ke
     argv = (*program, f"@{file}", str(counters.absolute()))
     with _at(folder, op.link, connect=False) as listener:
         node = RunningNode(op.node, channel, log_file)
-        running = node.spawn(NAME, argv, stdin=listener.fileno(), keep=keep)
+        running = node.spawn(NAME, argv, stdin=listener.fileno(), keep=keep, taps=op.taps)
     return Wire(op.link, folder, running)
 
 

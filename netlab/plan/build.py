@@ -5,7 +5,9 @@ bridges, offloads, addresses, up, routes, queue disciplines, wires.
 
 A link that is impaired gets a hidden *middle node*: both ends are joined to it, a bridge passes
 packets on, and queue disciplines sit on the two ports where packets leave it. With the wire as back
-end (`netlab.plan.backend`) a program passes packets on, in place of bridge and disciplines.
+end (`netlab.plan.backend`) a program passes packets on, in place of bridge and disciplines:
+between TAP devices in the end nodes where the machine allows these, else between packet sockets on
+the two ports.
 Impairing the sender's own interface would be wrong: TCP is told of a drop in its own queue and does
 not retransmit, so a loss there is not a loss on the wire.
 """
@@ -27,6 +29,7 @@ from netlab.plan.operations import (
     AddNode,
     AddQdisc,
     AddRoute,
+    AddTap,
     AddVeth,
     AddWire,
     CheckCongestion,
@@ -71,15 +74,16 @@ def build(
 ) -> Plan:
     """Return the plan that makes a topology; CapabilityError where the machine cannot.
 
-    Without `capabilities` the machine is taken to be able to do everything. `impair` is the one
-    back end that may be used.
+    Without `capabilities` the machine is taken to be able to do everything, though a wire then has
+    packet sockets, which every machine has. `impair` is the one back end that may be used.
     """
     backends = {
         link.name: choose(link, capabilities, impair)
         for link in topology.links
         if link.forward or link.backward
     }
-    return Plan(topology, tuple(_operations(topology, backends)))
+    tun = capabilities is not None and capabilities.tun
+    return Plan(topology, tuple(_operations(topology, backends, tun=tun)))
 
 
 def middle_node(link: Link) -> str:
@@ -87,10 +91,14 @@ def middle_node(link: Link) -> str:
     return f"{link.name}{MIDDLE[1]}"
 
 
-def _operations(topology: Topology, backends: Mapping[str, Backend]) -> Iterator[Operation]:
+def _operations(
+    topology: Topology, backends: Mapping[str, Backend], *, tun: bool
+) -> Iterator[Operation]:
     impaired = [link for link in topology.links if link.name in backends]
     wired = [link for link in impaired if backends[link.name] is Backend.WIRE]
     bridged = [link for link in impaired if backends[link.name] is Backend.NETEM]
+    tapped = wired if tun else []
+    ported = [link for link in impaired if link not in tapped]
     for node in topology.nodes:
         yield AddNode(node.name, node.mark)
     for link in impaired:
@@ -108,13 +116,18 @@ def _operations(topology: Topology, backends: Mapping[str, Backend]) -> Iterator
             yield SetSysctl(middle_node(link), key, value, link.mark)
 
     for link in topology.links:
-        if link.forward or link.backward:
+        if link in tapped:
+            continue
+        if link in ported:
             middle, mtu = middle_node(link), max(link.a.mtu, link.b.mtu)
             for end, port in zip(link.ends, MIDDLE[0], strict=True):
                 inner = VethEnd(middle, port, make_mac(middle, port), mtu)
                 yield AddVeth(_veth_end(end), inner, link.mark)
         else:
             yield AddVeth(_veth_end(link.a), _veth_end(link.b), link.mark)
+    for link in tapped:
+        for end in link.ends:
+            yield AddTap(_veth_end(end), link.mark)
     yield from late
     for node in topology.nodes:
         if node.firewall:
@@ -135,7 +148,7 @@ def _operations(topology: Topology, backends: Mapping[str, Backend]) -> Iterator
         if not link.offloads:
             for end in link.ends:
                 yield OffloadsOff(end.node, end.name, link.mark)
-            if link.forward or link.backward:
+            if link in ported:
                 for port in MIDDLE[0]:
                     yield OffloadsOff(middle_node(link), port, link.mark)
 
@@ -152,7 +165,7 @@ def _operations(topology: Topology, backends: Mapping[str, Backend]) -> Iterator
                 yield SetUp(node.name, end.name, end.mark)
         if node.role is Role.SWITCH:
             yield SetUp(node.name, BRIDGE, node.mark)
-    for link in impaired:
+    for link in ported:
         for dev in (*MIDDLE[0], BRIDGE) if link in bridged else MIDDLE[0]:
             yield SetUp(middle_node(link), dev, link.mark)
 
@@ -174,8 +187,9 @@ def _operations(topology: Topology, backends: Mapping[str, Backend]) -> Iterator
                 for qdisc in chain(impairment, mtu):
                     yield AddQdisc(middle_node(link), port, qdisc, link.mark)
     for link in wired:
-        config = json.dumps(configuration(link, MIDDLE[0]))
-        yield AddWire(middle_node(link), link.name, config, link.mark)
+        taps = tuple((end.node, end.name) for end in link.ends) if link in tapped else ()
+        config = json.dumps(configuration(link, MIDDLE[0], taps))
+        yield AddWire(middle_node(link), link.name, config, taps, link.mark)
 
 
 def _options(node: Node, route: Route) -> RouteOptions:

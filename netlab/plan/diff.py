@@ -3,8 +3,9 @@
 Theory of operation. Both are planned, and the plans compared operation by operation. What is in
 the new plan and not in the old one is done; for what is in the old one alone, the reverse. Two
 things are never changed but made anew: a node whose role differs, and a link whose ends, MACs, MTU,
-offloads or middle node differ. What is made anew is *fresh*, and everything the new plan says of it
-is done. What is untouched in both gets no operation at all and loses no packet.
+offloads or middle node differ, which takes its wire with it. What is made anew is *fresh*, and
+everything the new plan says of it is done. What is untouched in both gets no operation at all and
+loses no packet.
 
 The order is: links and nodes that go (their interface names may be wanted), then addresses that go,
 then everything new in the order of a plan, routes replaced rather than removed and added, and last
@@ -37,6 +38,7 @@ from netlab.plan.operations import (
     AddPort,
     AddQdisc,
     AddRoute,
+    AddTap,
     AddVeth,
     AddWire,
     ChangeQdisc,
@@ -56,6 +58,7 @@ from netlab.plan.operations import (
     SetSysctl,
     SetUp,
     TuneNeighbours,
+    VethEnd,
 )
 
 _Device = tuple[str, str]  # node, interface
@@ -89,7 +92,8 @@ class _Facts:
 
     def __init__(self, operations: Iterable[Operation]) -> None:
         self.nodes: dict[str, AddNode] = {}
-        self.veths: dict[frozenset[_Device], AddVeth] = {}
+        self.pairs: dict[frozenset[_Device], tuple[frozenset[VethEnd], bool]] = {}  # True: TAPs
+        self.taps: dict[_Device, VethEnd] = {}
         self.sysctls: dict[tuple[str, str], SetSysctl] = {}
         self.bridges: dict[_Device, AddBridge] = {}
         self.quiet: set[_Device] = set()  # offloads off
@@ -105,7 +109,10 @@ class _Facts:
                 case AddNode(node):
                     self.nodes[node] = op
                 case AddVeth(a, b):
-                    self.veths[frozenset(((a.node, a.name), (b.node, b.name)))] = op
+                    devices = frozenset(((a.node, a.name), (b.node, b.name)))
+                    self.pairs[devices] = frozenset((a, b)), False
+                case AddTap(end):
+                    self.taps[end.node, end.name] = end
                 case SetSysctl(node, key):
                     self.sysctls[node, key] = op
                 case AddBridge(node, name):
@@ -126,8 +133,17 @@ class _Facts:
                     self.qdiscs.setdefault((node, dev), []).append(op)
                 case AddWire(node):
                     self.wires[node] = op
+                    if op.taps:
+                        ends = frozenset(self.taps[device] for device in op.taps)
+                        self.pairs[frozenset(op.taps)] = ends, True
                 case _:
                     raise TypeError(f"{op!r} is not in a plan that builds")
+
+    def served(self, wire: AddWire) -> list[frozenset[_Device]]:
+        """Return the pairs of interfaces between which a wire passes packets."""
+        if wire.taps:
+            return [frozenset(wire.taps)]
+        return [pair for pair in self.pairs if any(node == wire.node for node, _ in pair)]
 
 
 class _Difference:
@@ -138,28 +154,33 @@ class _Difference:
         self.old, self.new = _Facts(before), _Facts(after)
         self.gone_nodes = [n for n in self.old.nodes if n not in self.new.nodes or n in changed]
         lost = set(self.gone_nodes)
+        kept = {pair for pair in self.old.pairs if self._same_link(pair, lost)}
+        for node, wire in self.old.wires.items():
+            if node not in lost and not kept.issuperset(self.old.served(wire)):
+                lost.add(node)  # what it holds open is gone
+                self.gone_nodes.append(node)
+        kept = {pair for pair in kept if not any(node in lost for node, _ in pair)}
         self.fresh_nodes = {n for n in self.new.nodes if n not in self.old.nodes or n in lost}
-        kept = {ends for ends, veth in self.old.veths.items() if self._same_link(ends, veth, lost)}
         # The kernel takes a namespace and its links away in its own time; a link with an end that
         # stays is removed by that end, at once, because its name may be wanted.
-        self.gone_links = [
-            min(staying)
-            for ends in self.old.veths
-            if ends not in kept and (staying := [d for d in ends if d[0] not in lost])
-        ]
+        self.gone_links: list[_Device] = []
+        for pair, (_, taps) in self.old.pairs.items():
+            staying = sorted(device for device in pair if device[0] not in lost)
+            if pair not in kept:
+                self.gone_links += staying if taps else staying[:1]
         self.gone: set[_Device] = {
-            device for ends in self.old.veths if ends not in kept for device in ends
+            device for pair in self.old.pairs if pair not in kept for device in pair
         }
         self.fresh: set[_Device] = {
-            device for ends in self.new.veths if ends not in kept for device in ends
+            device for pair in self.new.pairs if pair not in kept for device in pair
         }
 
-    def _same_link(self, ends: frozenset[_Device], veth: AddVeth, lost: set[str]) -> bool:
-        other = self.new.veths.get(ends)
-        if other is None or any(node in lost for node, _ in ends):
+    def _same_link(self, pair: frozenset[_Device], lost: set[str]) -> bool:
+        if self.new.pairs.get(pair) != self.old.pairs[pair] or any(
+            node in lost for node, _ in pair
+        ):
             return False
-        same = {veth.a, veth.b} == {other.a, other.b}
-        return same and all((d in self.old.quiet) == (d in self.new.quiet) for d in ends)
+        return all((d in self.old.quiet) == (d in self.new.quiet) for d in pair)
 
     def operations(self) -> Iterator[Operation]:
         for device in self.gone_links:
@@ -210,6 +231,8 @@ class _Difference:
                 needed = node in self.fresh_nodes
             case AddVeth(a, b):
                 needed = (a.node, a.name) in self.fresh or (b.node, b.name) in self.fresh
+            case AddTap(end):
+                needed = (end.node, end.name) in self.fresh
             case SetSysctl(node, key):
                 same = self.old.sysctls.get((node, key)) == op
                 needed = not same or node in self.fresh_nodes or self._names_fresh(op)

@@ -85,6 +85,29 @@ class AddVeth:
         return ((*first, "netns", a.node, "type", "veth", *peer, "netns", b.node),)
 
 
+TAP_RING = 4096
+"""Frames a TAP device holds until the wire reads them; more are dropped, and counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddTap:
+    """Give a node an interface whose other side is a program: a TAP device, for a wire."""
+
+    end: VethEnd
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        end = self.end
+        ip = ("ip", "-n", end.node)
+        born = ("address", end.mac, "mtu", str(end.mtu), "txqueuelen", str(TAP_RING))
+        return (
+            (*ip, "tuntap", "add", "dev", end.name, "mode", "tap"),
+            (*ip, "link", "set", end.name, *born),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class AddBridge:
     """Make a bridge without spanning tree in a node and put the named interfaces under it."""
@@ -269,11 +292,16 @@ class RemoveQdiscs:
 
 @dataclass(frozen=True, slots=True)
 class AddWire:
-    """Let the userspace wire of a link run in its middle node; `config` is JSON (`plan.wire`)."""
+    """Let the userspace wire of a link run in its middle node; `config` is JSON (`plan.wire`).
+
+    `taps` are the two TAP devices (node, interface) it serves; none: its ports are packet sockets
+    on the interfaces of its own node.
+    """
 
     node: str
     link: str
     config: str
+    taps: tuple[tuple[str, str], ...] = ()
     mark: Mark = field(default=NOWHERE, compare=False)
 
     @property
@@ -489,6 +517,7 @@ Operation = (
     AddNode
     | SetSysctl
     | AddVeth
+    | AddTap
     | AddBridge
     | SetUp
     | OffloadsOff

@@ -106,14 +106,24 @@ def settings(impairment: Impairment) -> Json:
     return told
 
 
-def configuration(link: Link, ports: tuple[str, str]) -> Json:
-    """Return what a wire between two interfaces of its own namespace is started with."""
+def configuration(
+    link: Link, ports: tuple[str, str], taps: tuple[tuple[str, str], ...] = ()
+) -> Json:
+    """Return what a wire is started with.
+
+    It lies between two interfaces of its own namespace, or between two TAP devices (node, name).
+    """
+    a, b = (
+        [{"tap": name, "netns": f"/run/netns/{node}"} for node, name in taps]
+        if taps
+        else [{"packet": port} for port in ports]
+    )
     told: Json = {
         "name": link.name,
         "seed": seed_of(link.name),
         "mtu": max(link.a.mtu, link.b.mtu),
-        "a": {"packet": ports[0]},
-        "b": {"packet": ports[1]},
+        "a": a,
+        "b": b,
         FORWARD: settings(link.forward),
         BACKWARD: settings(link.backward),
     }

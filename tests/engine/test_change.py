@@ -41,6 +41,14 @@ FILES = {
           c: {}
         links: [a-b, { ends: [a, c], mtu: 1400 }]
     """,
+    "slow": """
+        nodes: { a: { role: router }, b: {}, c: {} }
+        links: [{ ends: [a, b], delay: 1ms, loss: 1% }, { ends: [a, c], delay: 2ms }]
+    """,
+    "slower": """
+        nodes: { a: { role: router }, b: {}, c: {} }
+        links: [{ ends: [a, b], delay: 3ms, mtu: 1400 }, { ends: [a, c], delay: 2ms }]
+    """,
     "empty": "nodes: { z: {} }",
 }
 SYSCTLS = ("net.ipv4.ip_default_ttl", "net.ipv4.tcp_fin_timeout", "net.ipv4.ip_forward")

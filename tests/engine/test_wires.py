@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import time
@@ -12,12 +14,17 @@ import pytest
 
 from netlab import _core
 from netlab.analysis.journal import Journal, Record, Verdict
+from netlab.engine import channel, lifecycle
+from netlab.engine.node import RunningNode
 from netlab.engine.stage import Stage, open_stage
 from netlab.engine.wires import WireGoneError
 from netlab.errors import EngineError, RecordingError
+from netlab.model.capabilities import Capabilities
 from netlab.model.topology import Topology
 from netlab.model.yaml import loads
 from netlab.plan.backend import Backend
+from netlab.plan.build import build
+from netlab.plan.operations import Plan
 from tests.engine.conftest import Notebook
 
 pytestmark = pytest.mark.needs("netns", "userns")
@@ -67,6 +74,16 @@ def journal(notebook: Notebook) -> Journal:
     return Journal.open(notebook.path / "wire" / "x.journal")
 
 
+def ported(topology: Topology) -> Plan:
+    """A plan whose wires have packet sockets, whatever else the machine allows."""
+    return build(topology, Capabilities(wire=True, tun=False), Backend.WIRE)
+
+
+def kind_of(stage: Stage, node: str) -> str:
+    told = json.loads(stage.node(node).run(["ip", "-d", "-j", "link", "show", "eth0"]).stdout)
+    return str(told[0]["linkinfo"]["info_kind"])
+
+
 def play(notebook: Notebook, words: str, count: int) -> Journal:
     with open_stage(two(words), notebook, impair=Backend.WIRE) as stage:
         to = address(stage, "b")
@@ -88,6 +105,48 @@ def test_ten_delays_of_10_ms_each_way_are_a_round_trip_of_200_ms(
         told = stage.node("n0").run(["ping", "-c", "5", "-i", "0.2", "-q", "n10"], timeout=30)
     least = float(told.stdout.split("=")[-1].split("/")[0])
     assert 200 <= least <= 220
+
+
+@pytest.mark.needs("tun", "root")
+def test_ends_are_tap_devices_where_the_machine_allows_them(
+    notebook: Notebook, rootless: bool
+) -> None:
+    with open_stage(two("delay: 1ms"), notebook, rootless=rootless, impair=Backend.WIRE) as stage:
+        assert [kind_of(stage, node) for node in "ab"] == ["tun", "tun"]
+        assert not Path("/sys/class/net/eth0/tun_flags").exists()
+    counters = json.loads((notebook.path / "wire" / "x.json").read_text())["links"]["x"]
+    assert {counters[end]["kind"] for end in "ab"} == {"tap"}
+    assert {counters[end]["device"] for end in "ab"} == {"eth0"}
+
+
+@pytest.mark.needs("ping")
+def test_packet_sockets_do_where_there_is_no_tap(notebook: Notebook, rootless: bool) -> None:
+    topology = two("delay: 10ms, mtu: 9000")
+    with open_stage(topology, notebook, rootless=rootless, plan=ported(topology)) as stage:
+        assert kind_of(stage, "a") == "veth"
+        argv = ["ping", "-4", "-c", "5", "-i", "0.05", "-s", "8972", "-M", "do", "-q", "b"]
+        told = stage.node("a").run(argv, timeout=30).stdout
+    assert 20 <= float(told.split("=")[-1].split("/")[0]) <= 22
+    counters = json.loads((notebook.path / "wire" / "x.json").read_text())["links"]["x"]
+    assert {counters[end]["kind"] for end in "ab"} == {"packet"}
+
+
+@pytest.mark.needs("tun", "root")
+def test_a_wire_that_is_gone_is_a_cable_that_is_cut(notebook: Notebook) -> None:
+    lab, _ = lifecycle.up(two("delay: 1ms"), impair=Backend.WIRE)
+    try:
+        with contextlib.closing(channel.connect(lab.folder)) as connection:
+            node = RunningNode("a", connection, notebook.file)
+            look = ["ip", "-br", "link", "show", "eth0"]
+            assert "LOWER_UP" in node.run(look).stdout
+            (wire,) = (p for p in lifecycle.inspect(lab.id)["processes"] if p["name"] == "wire")
+            os.kill(wire["pid"], signal.SIGKILL)
+            end = time.monotonic() + 10
+            while "NO-CARRIER" not in (told := node.run(look).stdout):
+                assert time.monotonic() < end, told
+        assert lifecycle.broken(lab) == ["x"]
+    finally:
+        lifecycle.down(lab)
 
 
 def test_the_same_seed_loses_the_same_packets_and_another_one_others(notebook: Notebook) -> None:
@@ -179,8 +238,6 @@ def test_a_wire_dies_with_the_supervisor(notebook: Notebook) -> None:
 
 
 def pid_of_wire(notebook: Notebook) -> int:
-    import json
-
     return int(json.loads(notebook.file("nodes/x.wire/wire.json").read_text())["pid"])
 
 

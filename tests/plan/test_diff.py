@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
+from netlab.model.capabilities import Capabilities
 from netlab.model.topology import Topology
 from netlab.model.yaml import loads
+from netlab.plan.backend import Backend
 from netlab.plan.build import build
 from netlab.plan.diff import diff
 from netlab.plan.operations import (
     AddNode,
     AddVeth,
+    AddWire,
     ChangeQdisc,
     Operation,
     RemoveAddress,
@@ -51,6 +54,29 @@ def test_a_sysctl_is_one_operation() -> None:
 def test_a_sysctl_no_longer_wanted_is_reset() -> None:
     text = BASE + "groups: {g: {members: [h1], sysctls: {net.ipv4.tcp_sack: 0}}}\n"
     assert names(changes(text, BASE)) == ["ResetSysctl"]
+
+
+SLOW = "nodes: {a: , b: , c: router}\nlinks: [{ends: a-c, delay: 1ms}, {ends: b-c, delay: 1ms}]\n"
+
+
+@pytest.mark.parametrize("tun", [False, True])
+def test_a_link_made_anew_takes_its_wire_with_it_and_leaves_others_alone(tun: bool) -> None:
+    machine = Capabilities(wire=True, tun=tun)
+    new = SLOW.replace("a-c, delay: 1ms", "a-c, delay: 2ms, mtu: 1400")
+    found = list(diff(loads(SLOW), loads(new), machine, Backend.WIRE).operations)
+    assert [op.node for op in found if isinstance(op, RemoveNode)] == ["a-c.wire"]
+    assert [op.link for op in found if isinstance(op, AddWire)] == ["a-c"]
+    gone = [(op.node, op.dev) for op in found if isinstance(op, RemoveLink)]
+    assert gone == [("a", "eth0"), ("c", "eth0")]
+    assert not any(getattr(op, "node", "") in ("b", "b-c.wire") for op in found)
+
+
+@pytest.mark.parametrize("tun", [False, True])
+def test_new_settings_of_a_wire_touch_nothing_else(tun: bool) -> None:
+    machine = Capabilities(wire=True, tun=tun)
+    new = SLOW.replace("b-c, delay: 1ms", "b-c, delay: 9ms, loss: 1%")
+    found = list(diff(loads(SLOW), loads(new), machine, Backend.WIRE).operations)
+    assert [type(op) for op in found] == [AddWire]
 
 
 def test_a_new_host_touches_no_other_link() -> None:

@@ -100,13 +100,16 @@ fn empty() -> Value {
     Value::Object(serde_json::Map::new())
 }
 
-/// Where a port is: exactly one of `tap`, `packet`, and optionally the namespace it is in.
+/// Where a port is: exactly one of `tap`, `tap_fd`, `packet`, and optionally the namespace it is in.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PortConfig {
     /// Name of a TAP device to create (or to attach to, if it exists and is persistent).
     #[serde(default)]
     pub tap: Option<String>,
+    /// Open descriptor of a TAP device that somebody else made; its namespace is known from it.
+    #[serde(default)]
+    pub tap_fd: Option<i32>,
     /// Name of an existing interface to open a packet socket on.
     #[serde(default)]
     pub packet: Option<String>,
@@ -549,11 +552,13 @@ impl Link {
             return Err(refuse(&at("buffers"), "must be 16…4194304"));
         }
         for (end, port) in [("a", &self.a), ("b", &self.b)] {
-            if port.tap.is_some() == port.packet.is_some() {
-                return Err(refuse(&at(end), "give either 'tap' or 'packet'"));
+            let kinds = [port.tap.is_some(), port.tap_fd.is_some(), port.packet.is_some()];
+            if kinds.into_iter().filter(|&given| given).count() != 1 {
+                return Err(refuse(&at(end), "give either 'tap', 'tap_fd' or 'packet'"));
             }
-            if port.netns.is_some() && port.netns_fd.is_some() {
-                return Err(refuse(&at(end), "give either 'netns' or 'netns_fd'"));
+            let places = [port.tap_fd.is_some(), port.netns.is_some(), port.netns_fd.is_some()];
+            if places.into_iter().filter(|&given| given).count() > 1 {
+                return Err(refuse(&at(end), "give one of 'tap_fd', 'netns' and 'netns_fd'"));
             }
         }
         // Every settings that will ever be in force must be valid before anything starts.

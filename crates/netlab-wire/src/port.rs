@@ -83,7 +83,7 @@ impl Troubles {
     }
 }
 
-/// A TAP device that this process created.
+/// A TAP device that this process created, or was handed.
 #[derive(Debug)]
 pub struct Tap {
     device: File,
@@ -312,10 +312,15 @@ impl Forbidden {
 /// # Errors
 /// When the namespace is forbidden, or the device cannot be opened.
 pub fn open(config: &PortConfig, mtu: u32, forbidden: Forbidden) -> Result<Box<dyn Port>, WireError> {
-    let namespace: Option<OwnedFd> = match (&config.netns, config.netns_fd) {
-        (Some(path), _) => Some(File::open(path).attempting(|| format!("open {path}"))?.into()),
-        (None, Some(fd)) => Some(sys::duplicate(fd).attempting(|| format!("use descriptor {fd}"))?),
-        (None, None) => None,
+    let handed: Option<File> = match config.tap_fd {
+        Some(fd) => Some(sys::duplicate(fd).attempting(|| format!("use descriptor {fd}"))?.into()),
+        None => None,
+    };
+    let namespace: Option<OwnedFd> = match (&handed, &config.netns, config.netns_fd) {
+        (Some(tap), ..) => Some(sys::tap_namespace(tap).attempting(|| "ask where the TAP device is".into())?),
+        (_, Some(path), _) => Some(File::open(path).attempting(|| format!("open {path}"))?.into()),
+        (_, None, Some(fd)) => Some(sys::duplicate(fd).attempting(|| format!("use descriptor {fd}"))?),
+        (_, None, None) => None,
     };
     // A thread of its own, so that this one never leaves its namespace.
     let opened = std::thread::scope(|scope| {
@@ -326,16 +331,23 @@ pub fn open(config: &PortConfig, mtu: u32, forbidden: Forbidden) -> Result<Box<d
                     sys::enter_netns(namespace.as_fd()).attempting(|| "enter the port's namespace".into())?;
                 }
                 forbidden.check()?;
-                open_here(config, mtu)
+                open_here(config, handed, mtu)
             })
             .join()
     });
     opened.unwrap_or_else(|_| Err(WireError::System("open a port".into(), io::Error::other("a thread died"))))
 }
 
-fn open_here(config: &PortConfig, mtu: u32) -> Result<Box<dyn Port>, WireError> {
+fn open_here(config: &PortConfig, handed: Option<File>, mtu: u32) -> Result<Box<dyn Port>, WireError> {
     // Ethernet header and two VLAN tags.
     let largest = mtu as usize + 14 + 8;
+    // The table of the namespace this thread is in, wherever it is read later.
+    let counters = || File::open("/proc/thread-self/net/dev").ok();
+    let troubles = Troubles::default();
+    if let Some(device) = handed {
+        let (name, threaded) = sys::tap_device(&device).attempting(|| "ask for the TAP device".into())?;
+        return Ok(Box::new(Tap { device, name, counters: counters(), largest, threaded, troubles }));
+    }
     if let Some(name) = &config.tap {
         let create =
             |napi| sys::open_tap(name, TAP_RING, napi).attempting(|| format!("create the TAP device {name}"));
@@ -346,16 +358,8 @@ fn open_here(config: &PortConfig, mtu: u32) -> Result<Box<dyn Port>, WireError> 
             drop(device);
             device = create(false)?;
         }
-        // Stays bound to this namespace.
-        let counters = File::open("/proc/thread-self/net/dev").ok();
-        return Ok(Box::new(Tap {
-            device,
-            name: name.clone(),
-            counters,
-            largest,
-            threaded,
-            troubles: Troubles::default(),
-        }));
+        let (name, counters) = (name.clone(), counters());
+        return Ok(Box::new(Tap { device, name, counters, largest, threaded, troubles }));
     }
     let name = config.packet.as_deref().unwrap_or_default();
     let socket = sys::open_packet_socket(name, SOCKET_OCTETS)
@@ -364,7 +368,7 @@ fn open_here(config: &PortConfig, mtu: u32) -> Result<Box<dyn Port>, WireError> 
         socket,
         name: name.into(),
         largest,
-        troubles: Troubles::default(),
+        troubles,
         scratch: Vec::with_capacity(BATCH),
     }))
 }

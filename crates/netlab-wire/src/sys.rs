@@ -163,6 +163,31 @@ pub fn open_tap(name: &str, ring: i32, napi: bool) -> io::Result<File> {
     Ok(device)
 }
 
+/// Name of the TAP device behind a descriptor, and whether its NAPI is on: who hands one over turns that on only with
+/// a thread for it (`thread_napi`). Reading and writing will not block.
+pub fn tap_device(device: &File) -> io::Result<(String, bool)> {
+    // SAFETY: ifreq is plain data for which zero is valid; TUNGETIFF writes one, to which the pointer is;
+    // fcntl takes numbers.
+    let request = unsafe {
+        let mut request: libc::ifreq = zeroed();
+        check(libc::ioctl(device.as_raw_fd(), libc::TUNGETIFF, &mut request))?;
+        let flags = check(libc::fcntl(device.as_raw_fd(), libc::F_GETFL))?;
+        check(libc::fcntl(device.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK))?;
+        request
+    };
+    let name = request.ifr_name.iter().take_while(|&&c| c != 0).map(|&c| char::from(c as u8)).collect();
+    // SAFETY: TUNGETIFF has filled this member of the union.
+    let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
+    Ok((name, flags & libc::IFF_NAPI != 0))
+}
+
+/// The network namespace of the TAP device behind a descriptor.
+pub fn tap_namespace(device: &File) -> io::Result<OwnedFd> {
+    const TUNGETDEVNETNS: libc::c_ulong = 0x54E3;
+    // SAFETY: this request takes no argument; the answer is a new descriptor that nobody else owns.
+    unsafe { Ok(OwnedFd::from_raw_fd(check(libc::ioctl(device.as_raw_fd(), TUNGETDEVNETNS as _))?)) }
+}
+
 /// Let a kernel thread of its own run the device's NAPI, so that the receiver's stack runs on
 /// another processor where there is one (`Documentation/networking/napi.rst`, "Threaded NAPI").
 ///
