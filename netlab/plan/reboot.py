@@ -16,6 +16,7 @@ from netlab.model.topology import Topology
 from netlab.plan.build import build
 from netlab.plan.operations import (
     AddNode,
+    AddTap,
     AddVeth,
     EndFormerNode,
     Operation,
@@ -45,7 +46,7 @@ def _own(topology: Topology, node: str) -> tuple[list[Operation], list[Operation
     parts: tuple[list[Operation], list[Operation]] = ([], [])
     linked = False
     for operation in _operations(topology):
-        if isinstance(operation, AddVeth):
+        if isinstance(operation, AddVeth | AddTap):
             linked = True
         elif operation.node == node:
             parts[linked].append(operation)
