@@ -26,6 +26,7 @@ lab = Lab(
         "kept": vary(shorter, then="wait"),
     },
     ladder="client:eth0",
+    states=PORT,
 )
 
 
@@ -37,6 +38,7 @@ def shut_one_direction(
     octets: int = OCTETS,
     speak: bool = True,
     early: bool = False,
+    shown: str = "",
 ) -> None:
     """The client closes its direction, and then reads, leaves, or just waits."""
     to = address(stage.topology, "server")
@@ -56,7 +58,7 @@ def shut_one_direction(
     talk = agent("actor", "--address", to, "connect", "send=5", *ends[then])
     server, client = stage.node("server"), stage.node("client")
     with (
-        stage.capture("client:eth0", filter=f"tcp port {PORT}", snaplen=128),
+        stage.capture("client:eth0", filter=f"tcp port {PORT}{shown}", snaplen=128),
         server.spawn("serve", serve, ready=Ready.port(PORT)) as serving,
     ):
         sampler = stage.sample("client", every=PERIOD, ports=[PORT]) if then == "leave" else None
@@ -106,6 +108,14 @@ def meanwhile_they_wait_in_fin_wait_2_and_close_wait(streams: Evidence) -> Verdi
     return client & expect(streams.states("server", PORT), what="server").contains("CLOSE-WAIT")
 
 
+@lab.check
+def every_change_of_state_is_in_the_table(each: Evidence) -> Verdict:
+    """Both ends change their states as RFC 9293 says, or as Linux does where it forgets early."""
+    history = each.history(PORT)
+    walked = expect(len(history.transitions), what="changes of state").at_least(8)
+    return walked & expect(list(history.illegal), what="illegal ones").equals([])
+
+
 @lab.check(timing=True)
 def an_orphan_is_forgotten_after_tcp_fin_timeout(orphaned: Evidence) -> Verdict:
     """A socket in FIN-WAIT-2 that no program holds is gone after tcp_fin_timeout, here 2 s."""
@@ -144,6 +154,12 @@ lab.fault(
     on="streams",
     breaks=meanwhile_they_wait_in_fin_wait_2_and_close_wait,
     name="a look too early",
+)
+lab.fault(
+    option(shown=" and not (tcp[13] & 1 != 0)"),
+    on="kept",
+    breaks=every_change_of_state_is_in_the_table,
+    name="the capture leaves out the FINs",
 )
 lab.fault(
     sysctl("client", "net.ipv4.tcp_fin_timeout", 4),

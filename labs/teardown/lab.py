@@ -38,6 +38,7 @@ lab = Lab(
         "at-once": option(first="client", at_once=True),
     },
     ladder="client:eth0",
+    states=PORT,
 )
 SLOW = ("client-first", "server-first", "half-second")
 
@@ -54,6 +55,7 @@ def close_one_after_the_other(
     dawdle: float = 0.0,
     disguised: bool = False,
     unseen: str = "",
+    shown: str = "",
 ) -> None:
     """One side closes, the other a while later; or at once, as soon as it hears of it."""
     if at_once:
@@ -64,8 +66,11 @@ def close_one_after_the_other(
         disguise(
             stage, "server", "client", f"tcp sport {PORT} tcp flags & syn != syn", "tcp ackseq"
         )
-    server, client = start(stage, "server", first, reset), start(stage, "client", first, reset)
-    with stage.capture("client:eth0", filter=f"tcp port {PORT}"), server, client:
+    with (
+        stage.capture("client:eth0", filter=f"tcp port {PORT}{shown}"),
+        start(stage, "server", first, reset) as server,
+        start(stage, "client", first, reset) as client,
+    ):
         programs = {"server": server, "client": client}
         until_said(stage, server, "received")
         if lose_a_fin:
@@ -173,6 +178,14 @@ def who_closes_last_does_not(each: Evidence) -> Verdict:
 
 
 @lab.check
+def every_change_of_state_is_in_the_table(each: Evidence) -> Verdict:
+    """Both ends change their states as RFC 9293 says, each time for a cause that was captured."""
+    history = each.history(PORT)
+    walked = expect(len(history.transitions), what="changes of state").at_least(8)
+    return walked & expect(list(history.illegal), what="illegal ones").equals([])
+
+
+@lab.check
 def the_second_fin_comes_when_the_program_closes(half_second: Evidence) -> Verdict:
     """Half a second between the two close() calls is half a second between the FINs, at least."""
     first, last = (s.time_ns for s in ending(half_second) if s.fin)
@@ -201,6 +214,7 @@ lab.fault(
     option(disguised=True),
     on="server-first",
     breaks=a_fin_consumes_one_number,
+    also=(every_change_of_state_is_in_the_table,),
     name="something on the path changes acknowledgements",
 )
 lab.fault(
@@ -215,6 +229,13 @@ lab.fault(
     on="client-first",
     breaks=who_closes_first_waits,
     name="nobody looks when the first FIN is sent",
+)
+lab.fault(
+    option(shown=f" and not (tcp src port {PORT} and tcp[13] & 1 != 0)"),
+    on="client-first",
+    breaks=every_change_of_state_is_in_the_table,
+    also=(four_segments_end_a_connection, a_fin_consumes_one_number),
+    name="the capture leaves out the server's FIN",
 )
 lab.fault(
     option(apart=100 * ms),

@@ -7,10 +7,10 @@ not ask whether a file exists before it looks into it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from netlab.analysis import conntrack, counters, frames, output, samples, segments, ss
 from netlab.analysis.frames import Frame
@@ -20,6 +20,9 @@ from netlab.analysis.segments import Segment
 from netlab.errors import NetlabError, RecordingError
 from netlab.recording import Recording
 from netlab.recording.timeline import Event, Phase
+
+if TYPE_CHECKING:
+    from netlab.analysis.states import History
 
 _T = TypeVar("_T")
 
@@ -179,6 +182,19 @@ class Evidence:
             raise NoEvidenceError(f"nobody looked at the sockets of {node}")
         return frozenset(seen - {"LISTEN"})
 
+    def history(self, port: int, connection: int = 0) -> History:
+        """Return the states of both ends of a connection of `port`, numbered from 0, over time.
+
+        From every capture of a node's interface, every snapshot and every sample, together.
+        NoEvidenceError if no capture shows the connection.
+        """
+        from netlab.analysis import histories
+
+        found = histories.history(self, self._captured(), self._nodes, port, connection)
+        if found is None:
+            raise NoEvidenceError(f"no capture shows connection {connection} of port {port}")
+        return found
+
     def text(self, node: str, program: str, stream: str = "stdout") -> str:
         """Return what a program printed."""
         return self._text(f"nodes/{node}/{program}.{stream}.log")
@@ -191,6 +207,21 @@ class Evidence:
         """Return the first step that begins with `word`; NoEvidenceError if it never came."""
         found = tuple(step for step in self.steps(node, program) if step.word == word)
         return _first(found, f"{program} on {node} never said '{word}'")
+
+    def _captured(self) -> dict[str, Sequence[Segment]]:
+        """Return the segments of the first capture of each node that is called after its place."""
+        found: dict[str, Sequence[Segment]] = {}
+        for event in self.events("capture-start"):
+            node, colon, _ = str(event.fields["name"]).partition(":")
+            if colon:
+                found.setdefault(node, self.capture(str(event.fields["name"])).segments)
+        return found
+
+    @cached_property
+    def _nodes(self) -> dict[str, str]:
+        from netlab.analysis import histories
+
+        return histories.nodes_of(self._text("topology.resolved.json"))
 
     def _text(self, name: str) -> str:
         try:

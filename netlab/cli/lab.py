@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from netlab.cli.states import drawn, of_recording
 from netlab.cli.topology import impair_option
 from netlab.errors import RecordingError, UsageError
 
@@ -50,6 +51,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 @click.group()
 def lab() -> None:
     """Guided labs: a scenario on a real network, and checks on what was recorded."""
+
+
+lab.add_command(of_recording)
 
 
 @lab.command("list")
@@ -220,6 +224,7 @@ def report(
             print_result(result)
         if not as_json and full and len(done) == 1:
             _print_ladder(labs[0], result, where)
+            _print_states(labs[0], result, where)
         if len(done) <= IN_FULL or code not in (0, 4):
             _say(f"recorded in {where}")
     if not as_json and series:
@@ -262,6 +267,7 @@ def check(
         print_result(result)
         if ladder:
             _print_ladder(found, result, Path())
+            _print_states(found, result, Path())
     ctx.exit(result.exit_code())
 
 
@@ -465,6 +471,21 @@ def _print_ladder(found: Lab, result: LabResult, where: Path) -> None:
     click.echo(f"\nThe segments of {ran[0].name} at {found.ladder}:\n")
     width = min(_width(), 100)
     click.echo(ladder(rows, width=width, unicode=_unicode(), limit=14), nl=False)
+
+
+def _print_states(found: Lab, result: LabResult, where: Path) -> None:
+    from netlab.analysis.evidence import Evidence, NoEvidenceError
+    from netlab.recording import Recording
+
+    ran = [v for v in result.variations if v.status == "ran"]
+    if not ran or not found.states:
+        return
+    evidence = Evidence(Recording.open(where / ran[0].recording))
+    try:
+        history = evidence.history(found.states)
+    except NoEvidenceError:
+        return
+    click.echo(f"\nThe states of both ends in {ran[0].name}:\n\n{drawn(history)}", nl=False)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

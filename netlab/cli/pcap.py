@@ -26,7 +26,10 @@ DAMAGED: Final = 3
 EVERYTHING: Final = 1 << 62
 
 # name → (module, attribute): commands of the group that live elsewhere.
-ELSEWHERE: Final = {"diagram": ("netlab.cli.diagram", "diagram")}
+ELSEWHERE: Final = {
+    "diagram": ("netlab.cli.diagram", "diagram"),
+    "states": ("netlab.cli.states", "of_capture"),
+}
 
 
 class PcapGroup(click.Group):

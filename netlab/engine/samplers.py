@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from netlab.engine.completed import Completed
 from netlab.engine.node import Ready, Running
 from netlab.engine.programs import python_agent, tool
-from netlab.errors import CommandError, NotReadyError
+from netlab.errors import CommandError
 
 if TYPE_CHECKING:
     from netlab.engine.stage import Stage
@@ -98,30 +99,30 @@ def snapshot_when(
     A snapshot of the last look is kept in either case.
     """
     tool("ss", "apt-get install iproute2")
-    text = ""
+    last = stage.node(node).run(SS)
 
     def look() -> bool:
-        nonlocal text
-        done = stage.node(node).run(SS)
-        text = done.stdout
-        return seen(text)
+        nonlocal last
+        last = stage.node(node).run(SS)
+        return seen(last.stdout)
 
     try:
-        stage.until(look, timeout=timeout, what=what)
-    except NotReadyError:
-        _keep(stage, label, node, text, stage.now_ns())
-        raise
-    _keep(stage, label, node, text, stage.now_ns())
-    return text
+        if not seen(last.stdout):
+            stage.until(look, timeout=timeout, what=what)
+    finally:
+        _keep(stage, label, node, last)
+    return last.stdout
 
 
 def _look(stage: Stage, label: str, node: str) -> str:
     done = stage.node(node).run(SS)
-    _keep(stage, label, node, done.stdout, done.started_ns)
+    _keep(stage, label, node, done)
     return done.stdout
 
 
-def _keep(stage: Stage, label: str, node: str, text: str, at_ns: int) -> None:
+def _keep(stage: Stage, label: str, node: str, done: Completed) -> None:
+    """Keep what `ss` printed; the sockets were so at some instant between its start and end."""
     name = f"snapshots/{label}.{node}.ss.txt"
-    stage.recording.file(name).write_text(text, encoding="utf-8")
-    stage.recording.event("snapshot", at_ns=at_ns, label=label, node=node, file=name)
+    stage.recording.file(name).write_text(done.stdout, encoding="utf-8")
+    times = {"at_ns": done.started_ns, "until_ns": done.ended_ns}
+    stage.recording.event("snapshot", **times, label=label, node=node, file=name)

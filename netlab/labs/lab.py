@@ -101,6 +101,7 @@ class Lab:
         minutes: float = 5,
         ladder: str = "",
         alone: bool | tuple[str, ...] = (),
+        states: int = 0,
     ) -> None:
         self.title = title
         self.topology = topology
@@ -110,6 +111,7 @@ class Lab:
         self.minutes = minutes
         self.ladder = ladder
         self._alone = tuple(self.variations) if alone is True else alone or ()
+        self.states = states
         self.folder = Path()
         self._scenario: Scenario | None = None
         self._checks: dict[str, Check] = {}
