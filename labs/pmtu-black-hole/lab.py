@@ -210,6 +210,11 @@ def probing_on_suspicion_costs_timeouts(probing_1: Evidence) -> Verdict:
     return expect(took(probing_1), "s").between(SUSPICION + RTO, 31 * RTO * 9 / 8 + 1)
 
 
+def show(seconds: float) -> str:
+    """Return a time as a learner reads it."""
+    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{seconds * 1e3:.2f} ms"
+
+
 @lab.figure
 def figures(
     black_hole: Evidence,
@@ -231,7 +236,7 @@ def figures(
     return {
         "copies": str(len(waits)),
         "waits": ", ".join(f"{(b - a) / 1e9:.3f} s" for a, b in pairwise(waits)),
-        **{name: f"{took(seen):.3f} s" for name, seen in times.items()},
+        **{name: show(took(seen)) for name, seen in times.items()},
     }
 
 

@@ -45,6 +45,13 @@ labs_option = click.option(
     type=click.Path(path_type=Path),
     help="Folder of labs (default: those that come with netlab).",
 )
+results_option = click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results"),
+    show_default=True,
+    help="Folder for what is recorded.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -116,13 +123,7 @@ def show(name: str, folder: Path | None, as_json: bool) -> None:
     help="How many plain variations may run at once [default: 4 per CPU].",
 )
 @click.option("--watch", is_flag=True, help="Stay, and run or check again what has changed.")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("results"),
-    show_default=True,
-    help="Folder for what is recorded.",
-)
+@results_option
 @click.option("--rootless/--no-rootless", default=None, help="Use a user namespace, or refuse to.")
 @impair_option
 @click.option("--require-privileged", is_flag=True, help="Exit with 4 if anything was skipped.")
@@ -178,6 +179,43 @@ def run(
 
         follow(chosen, settings, variations=variations, faults=faults)
     ctx.exit(code)
+
+
+@lab.command()
+@click.argument("name")
+@click.option("--restart", is_flag=True, help="Begin anew; forget the answers.")
+@click.option("--step", type=click.IntRange(1), help="Go to this step.")
+@results_option
+@click.option("--rootless/--no-rootless", default=None, help="Use a user namespace, or refuse to.")
+@impair_option
+@labs_option
+def learn(
+    name: str,
+    restart: bool,
+    step: int | None,
+    results: Path,
+    rootless: bool | None,
+    impair: str | None,
+    folder: Path | None,
+) -> None:
+    """Learn with the lab NAME: read, predict, run, compare, look, explain.
+
+    Progress is kept, so the next call goes on where this one ended. Type `help` at any prompt.
+    """
+    from netlab.cli import learn as learning
+    from netlab.engine.probe import probe
+    from netlab.labs import discovery, runner
+    from netlab.plan.backend import Backend
+
+    found = discovery.find(name, folder)
+    for signal_number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signal_number, _interrupt)
+    wanted = Backend(impair) if impair else None
+
+    def settings() -> runner.Settings:
+        return runner.Settings(results, probe(), rootless, wanted, budget=default_jobs())
+
+    learning.start(found, settings, restart=restart, step=step)
 
 
 def default_jobs() -> int:
