@@ -83,6 +83,7 @@ PROBES: dict[str, tuple[Callable[[], bool], str]] = {
     "tcpdump": (_has("tcpdump"), "apt-get install tcpdump"),
     "tshark": (_has("tshark"), "apt-get install tshark"),
     "tcptrace": (_has("tcptrace"), "apt-get install tcptrace"),
+    "bird": (_has("bird"), "apt-get install bird2"),
     "iperf3": (_has("iperf3"), "apt-get install iperf3"),
     "ping": (_has("ping"), "apt-get install iputils-ping"),
     "ss": (_has("ss"), "apt-get install iproute2"),

@@ -1191,6 +1191,7 @@ class Supervisor:
         launch = Launch(message, request.fds)
         env = launch.env
         env |= {"NETLAB_NODE": launch.node, "NETLAB_LAB": self.options["lab"]}
+        env["NETLAB_FOLDER"] = self.options["state"]
         # What a program that makes traffic compares its own namespace with before it starts.
         env["NETLAB_MACHINE_NETNS"] = str(self.namespaces.machine[1])
         # iptables would wait for, and as an ordinary user fail at, a lock file of the machine.
@@ -1374,12 +1375,19 @@ class Supervisor:
         """Return a condition that holds once a command in the node ends with status 0."""
         current: list[Process] = []
         message = {"node": launch.node, "argv": launch.ready["command"], "cwd": launch.cwd}
+        pause, due = 0.01, 0.0
 
         def succeeded() -> bool:
+            nonlocal pause, due
             if current and current[0].status is None:
                 return False
             if current and current[0].status == 0:
                 return True
+            if current and not due:  # one that needs long is asked ever more seldom
+                pause, due = min(1.5 * pause, 0.25), time.monotonic() + pause
+            if time.monotonic() < due:
+                return False
+            due = 0.0
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             trial = Launch({**message, "env": launch.env}, [null] * 3)
             os.close(null)

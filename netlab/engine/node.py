@@ -347,6 +347,7 @@ class RunningNode:
         argv: Sequence[str],
         *,
         ready: Ready | None = None,
+        wait: bool = True,
         stdin: IO[bytes] | int | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
@@ -358,6 +359,7 @@ class RunningNode:
     ) -> Running:
         """Start a program in the background, its output in the recording; returns when ready.
 
+        Without `wait` it returns at once, and `until_ready` of what it returns has to be called.
         Use the result in a `with`. NotReadyError when it does not become ready in time,
         CommandError when it ends before it is ready. `cgroup` is the control group it runs in, a
         folder. With `keep` it belongs to the lab and outlives this connection; with `again` it adds
@@ -390,7 +392,7 @@ class RunningNode:
         files = (stdout_path, stderr_path, record)
         running = Running(self._channel, self.name, name, argv, files, tag, started)
         self._running.add(running)
-        if ready is not None:
+        if ready is not None and wait:
             running.until_ready(ready)
         return running
 

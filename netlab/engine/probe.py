@@ -184,6 +184,7 @@ TOOLS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "nft": (("nft", "--version"), "nftables"),
     "iptables-legacy": (("iptables-legacy", "--version"), "iptables"),
     "tshark": (("tshark", "--version"), "tshark"),
+    "bird": (("bird", "--version"), "bird2"),
     "linux.uml": (("linux.uml", "--version"), "user-mode-linux"),
 }
 

@@ -10,6 +10,7 @@ from typing import Literal, cast
 from netlab.engine import cgroups
 from netlab.engine.cgroups import Group
 from netlab.engine.node import Ready, Running, RunningNode
+from netlab.engine.probe import TOOLS, which
 from netlab.errors import CapabilityError, UsageError
 from netlab.model import topology as model
 from netlab.model.topology import Process, Topology
@@ -27,6 +28,13 @@ def refuse_impossible(topology: Topology, *, rootless: bool) -> None:
             )
         if process.user is not None and not _exists(process.user):
             raise UsageError(f"{place}this machine has no user {process.user!r}")
+        for tool in process.needs:
+            if which(tool) is None:
+                package = TOOLS[tool][1] if tool in TOOLS else tool
+                raise CapabilityError(
+                    f"{place}process {process.name!r} needs {tool!r}, which is not installed",
+                    hint=f"`sudo apt-get install {package}`",
+                )
         limits = _controllers(process)
         refused = cgroups.refusal(limits, rootless=rootless) if limits else None
         if refused is not None:
@@ -84,13 +92,22 @@ def start(
     only: str | None = None,
     again: bool = False,
 ) -> Iterator[Running]:
-    """Start the programs of a topology one after the other, each when the ones before are ready.
+    """Start the programs of a topology, each when those it comes after are ready; wait for all.
 
     With `only` those of one node; `again` means that they have run before, and their logs go on.
     """
+    unready: dict[str, tuple[Running, Ready]] = {}
+
+    def wait_for(name: str) -> None:
+        running, ready = unready.pop(name)
+        running.until_ready(ready)
+
     for process in in_order(topology.processes):
         if only not in (None, process.node):
             continue
+        for name in process.after:
+            if name in unready:
+                wait_for(name)
         argv = process.command
         if process.user is not None:
             user = pwd.getpwnam(process.user)
@@ -100,10 +117,12 @@ def start(
         if group is not None:
             name = f"{process.node}.{process.name}"
             cgroup = group.add(name, cpus=process.cpus, memory=process.memory)
-        yield nodes[process.node].spawn(
+        ready = _ready(process.ready)
+        running = nodes[process.node].spawn(
             process.name,
             argv,
-            ready=_ready(process.ready),
+            ready=ready,
+            wait=False,
             env=dict(process.env),
             cwd=process.cwd,
             restart=cast(Literal["no", "on-failure", "always"], process.restart),
@@ -111,6 +130,11 @@ def start(
             keep=keep,
             again=again,
         )
+        if ready is not None:
+            unready[process.name] = running, ready
+        yield running
+    for name in list(unready):
+        wait_for(name)
 
 
 def _ready(wanted: model.Ready | None) -> Ready | None:

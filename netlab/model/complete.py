@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
+from netlab.model import ospf
 from netlab.model.addressing import (
     NAMED_UP_TO,
     Address,
@@ -120,6 +121,7 @@ class _Completion:
     def __init__(self, spec: Spec, problems: Problems) -> None:
         self.spec = spec
         self.problems = problems
+        self.processes = spec.processes
         self.nodes: dict[str, NodeSpec] = {}
         self.hidden: list[NodeSpec] = []
         self.wires: list[_Wire] = []
@@ -133,6 +135,7 @@ class _Completion:
         segments = self._segments()
         self._give_addresses(segments)
         self._check_addresses(segments)
+        self._run_daemons(segments)
         self._check_processes()
         self._check_validations()
         routes = {} if self.problems.found else self._routes(segments)
@@ -558,8 +561,24 @@ class _Completion:
 
     # -- processes and expectations ----------------------------------------------------------
 
+    def _run_daemons(self, segments: list[_Segment]) -> None:
+        """Add the routing daemons to what the author runs, before it."""
+        routers = {node.name: node.mark for node in self.nodes.values() if node.ospf}
+        if not routers:
+            return
+        families = {32: self._subnets(segments, 4), 128: self._subnets(segments, 6)}
+        daemons = ospf.processes(families, routers)
+        taken = {process.name: process.mark for process in self.spec.processes}
+        for daemon in daemons:
+            if daemon.name in taken:
+                self.problems.add(
+                    taken[daemon.name],
+                    f"process {quoted(daemon.name)} has the name of a routing daemon",
+                )
+        self.processes = (*daemons, *self.spec.processes)
+
     def _check_processes(self) -> None:
-        known = {process.name: process for process in self.spec.processes}
+        known = {process.name: process for process in self.processes}
         for process in self.spec.processes:
             what = f"process {quoted(process.name)}"
             if wrong := bad_name(process.name):
@@ -571,7 +590,7 @@ class _Completion:
                     self.problems.add(
                         process.mark, f"{what} comes after {quoted(other)}: no such process{hint}"
                     )
-        waits = {p.name: [n for n in p.after if n in known] for p in self.spec.processes}
+        waits = {p.name: [n for n in p.after if n in known] for p in self.processes}
         for loop in loops(waits):
             path = " after ".join(f"'{name}'" for name in [*loop, loop[0]])
             self.problems.add(known[loop[0]].mark, f"processes wait for each other: {path}")
@@ -755,7 +774,7 @@ class _Completion:
             links,
             self.spec.source,
             tuple(self.problems.warnings),
-            self.spec.processes,
+            self.processes,
             self.spec.validations,
         )
 

@@ -176,6 +176,7 @@ def _process(process: Process) -> dict[str, Any]:
             ("cwd", process.cwd),
             ("user", process.user),
             ("cpus", process.cpus),
+            ("needs", list(process.needs)),
         )
         if value
     }

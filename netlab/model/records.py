@@ -474,8 +474,10 @@ class NodeDefaults(_Model):
         "nat forwards them under its own address.",
     )
     sysctls: Sysctls | None = Field(None, description="Kernel settings of the node, 'net.…' only.")
-    routing: Literal["static", "none"] | None = Field(
-        None, description="'static' (the default): computed routes; 'none': only written ones."
+    routing: Literal["static", "ospf", "none"] | None = Field(
+        None,
+        description="'static' (the default): computed routes; 'ospf': a router finds its own by "
+        "OSPF (needs bird2); 'none': only written ones.",
     )
     routes: list[RouteSettings] | None = Field(None, description="Routes written by hand.")
     congestion: Congestion | None = Field(
@@ -563,6 +565,7 @@ class ProcessSettings(_Model):
         None, description="Processors it may use, such as 0.5."
     )
     memory: Size | None = Field(None, description="Memory it may use.")
+    needs: list[str] = Field([], description="Programs that must be installed, or `up` refuses.")
 
 
 class Validation(_Model):

@@ -41,7 +41,10 @@ class RouteSpec:
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """A node as written; `computed` says whether it gets the routes netlab computes."""
+    """A node as written.
+
+    `computed` says whether it gets the routes netlab computes, `ospf` whether it finds its own.
+    """
 
     name: str
     role: Role = Role.HOST
@@ -50,6 +53,7 @@ class NodeSpec:
     loopbacks: tuple[IPv4Interface | IPv6Interface, ...] = ()
     routes: tuple[RouteSpec, ...] = ()
     computed: bool = True
+    ospf: bool = False
     mark: Mark = NOWHERE
     congestion: str | None = None
     rules: tuple[Rule, ...] = ()

@@ -168,7 +168,8 @@ class Ready:
 class Process:
     """A program that runs in a node from the start; `after` names those that must be ready first.
 
-    `restart` is no, on-failure or always; `cpus` a number of processors, `memory` bytes.
+    `restart` is no, on-failure or always; `cpus` a number of processors, `memory` bytes; `needs`
+    are programs that must be installed.
     """
 
     name: str
@@ -182,6 +183,7 @@ class Process:
     user: str | None = None
     cpus: float | None = None
     memory: int | None = None
+    needs: tuple[str, ...] = ()
     mark: Mark = field(default=NOWHERE, compare=False)
 
 

@@ -631,6 +631,7 @@ class _Reading:
                     model.user,
                     model.cpus,
                     model.memory,
+                    tuple(model.needs),
                     mark,
                 )
             )
@@ -933,7 +934,8 @@ class _Merged:
             self.marks,
             loopbacks,
             tuple(self.routes),
-            self.routing == "static",
+            self.routing == "static" or (self.routing == "ospf" and not self.role.forwards),
+            self.routing == "ospf" and self.role.forwards,
             mark,
             self.congestion,
             self.rules,
