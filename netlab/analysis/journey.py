@@ -1,10 +1,11 @@
-"""The journey of every TCP segment over several capture points: seen where and when, lost where.
+"""The journey of every packet over several capture points: seen where and when, lost where.
 
-Theory of operation. A segment keeps its sequence and acknowledgment numbers, length, flags, time
-stamps, window and IPv4 identification from its sender to its receiver, whatever routers and address
-translators do to the rest. These make its *key*. Streams of different captures that share keys are
-one *conversation*; with equal addresses and ports they are preferred, so a translator between two
-points is followed and two clients with the same numbers are not mixed up.
+Theory of operation. A TCP segment keeps its sequence and acknowledgment numbers, length, flags,
+time stamps, window and IPv4 identification from its sender to its receiver, whatever routers and
+address translators do to the rest. These make its *key*; that of a datagram is its identification
+and its first octets. Streams of different captures that share keys are one *conversation*; those
+with equal addresses and ports are preferred, so a translator between two points is followed and
+two clients with the same numbers are not mixed up.
 
 Per conversation and direction the points are put in the order of travel: by the median of the
 differences of time over the keys that both points saw exactly once. Then each segment is followed
@@ -23,13 +24,15 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
-from netlab.analysis.segments import ACK, FIN, SYN, Segment
+from netlab.analysis.datagrams import Datagram
+from netlab.analysis.segments import Segment
 
-Key = tuple[int, int, int, int, int, int, int, int]
+Packet = Segment | Datagram
+Key = Hashable
 Stream = tuple[str, int]
 """A capture point and the number of a stream there."""
 
@@ -45,9 +48,9 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One segment on its way.
+    """One packet on its way.
 
-    `segment` is what the first point saw; `sights` stand in the order of travel. `lost_after` names
+    `packet` is what the first point saw; `sights` stand in the order of travel. `lost_after` names
     the point that saw it last when a later one should have seen it too. `repeats` is the number of
     an earlier passage whose octets (or SYN, or FIN) this one carries again, `copy_of` that of one
     which was duplicated on the way. Numbers count passages from 0.
@@ -55,7 +58,7 @@ class Passage:
 
     conversation: int
     forward: bool
-    segment: Segment
+    packet: Packet
     sights: tuple[Sight, ...]
     lost_after: str | None = None
     repeats: int | None = None
@@ -105,22 +108,8 @@ class Journeys:
         return tuple(p for p in self.passages if p.lost_after is not None)
 
 
-def key(segment: Segment) -> Key:
-    """Return what a segment keeps on its way."""
-    return (
-        segment.seq_raw,
-        segment.ack_raw if segment.flags & ACK else -1,
-        segment.length,
-        segment.flags,
-        -1 if segment.tsval is None else segment.tsval,
-        -1 if segment.tsecr is None else segment.tsecr,
-        segment.window,
-        segment.ip_id,
-    )
-
-
 def follow(
-    captures: Mapping[str, Sequence[Segment]],
+    captures: Mapping[str, Sequence[Packet]],
     *,
     homes: Mapping[str, str] | None = None,
     ended_early: Iterable[str] = (),
@@ -138,7 +127,7 @@ def follow(
     passages: list[Passage] = []
     for number, group in enumerate(_Streams(captures).conversations()):
         order = _order(group)
-        first = group[order[0]].segments[0]
+        first = group[order[0]].packets[0]
         there, back = (first.source, first.sport), (first.destination, first.dport)
         if not group[order[0]].sent_by_opener(first):
             there, back = back, there
@@ -162,7 +151,7 @@ def _with_homes(order: tuple[str, ...], first: str | None, last: str | None) -> 
     return lead + order + tail
 
 
-def _watched(captures: Mapping[str, Sequence[Segment]], early: frozenset[str]) -> dict[str, int]:
+def _watched(captures: Mapping[str, Sequence[Packet]], early: frozenset[str]) -> dict[str, int]:
     """Return until when each point is known to have captured."""
     forever = 1 << 63
     last = {point: segments[-1].time_ns if segments else 0 for point, segments in captures.items()}
@@ -178,28 +167,28 @@ class _Stream:
 
     point: str
     number: int
-    segments: list[Segment] = field(default_factory=list[Segment])
+    packets: list[Packet] = field(default_factory=list[Packet])
     keys: dict[Key, bool] = field(default_factory=dict[Key, bool])
     turned: bool = False
 
     @property
     def ends(self) -> frozenset[tuple[str, int]]:
         """Both addresses with their ports."""
-        one = self.segments[0]
+        one = self.packets[0]
         return frozenset({(one.source, one.sport), (one.destination, one.dport)})
 
     @property
     def begun(self) -> int:
         """The time of the first segment."""
-        return self.segments[0].time_ns
+        return self.packets[0].time_ns
 
-    def sent_by_opener(self, segment: Segment) -> bool:
+    def sent_by_opener(self, packet: Packet) -> bool:
         """Tell whether the side that opened the conversation sent it."""
-        return segment.forward != self.turned
+        return packet.forward != self.turned
 
-    def direction(self, forward: bool) -> list[Segment]:
+    def direction(self, forward: bool) -> list[Packet]:
         """Return what one side sent."""
-        return [s for s in self.segments if self.sent_by_opener(s) == forward]
+        return [s for s in self.packets if self.sent_by_opener(s) == forward]
 
     def turns(self, other: _Stream) -> bool:
         """Tell whether the two disagree on who opened, by the segments that both have."""
@@ -214,15 +203,15 @@ COMMON = 64
 class _Streams:
     """All streams of all points, to be put together."""
 
-    def __init__(self, captures: Mapping[str, Sequence[Segment]]) -> None:
+    def __init__(self, captures: Mapping[str, Sequence[Packet]]) -> None:
         found: dict[tuple[str, int], _Stream] = {}
         for point, segments in captures.items():
             for one in segments:
                 place = (point, one.stream)
                 if place not in found:
                     found[place] = _Stream(*place)
-                found[place].segments.append(one)
-                found[place].keys.setdefault(key(one), one.forward)
+                found[place].packets.append(one)
+                found[place].keys.setdefault(one.key, one.forward)
         self.streams = sorted(found.values(), key=lambda s: (s.begun, s.point, s.number))
         self._by_key: dict[Key, list[_Stream]] = defaultdict(list)
         self._by_ends: dict[frozenset[tuple[str, int]], list[_Stream]] = defaultdict(list)
@@ -291,11 +280,11 @@ def _order(group: Mapping[str, _Stream]) -> tuple[str, ...]:
     return tuple(sorted(points, key=lambda p: (place[p], points.index(p))))
 
 
-def _once(segments: Iterable[Segment]) -> dict[Key, int]:
+def _once(segments: Iterable[Packet]) -> dict[Key, int]:
     """Return when the keys that occur exactly once were seen."""
     times: dict[Key, list[int]] = defaultdict(list)
     for one in segments:
-        times[key(one)].append(one.time_ns)
+        times[one.key].append(one.time_ns)
     return {k: at[0] for k, at in times.items() if len(at) == 1}
 
 
@@ -303,7 +292,7 @@ def _once(segments: Iterable[Segment]) -> dict[Key, int]:
 class _Open:
     """A passage that may go on: the place of its last point on the way."""
 
-    segment: Segment
+    packet: Packet
     sights: list[Sight]
     place: int
 
@@ -313,7 +302,7 @@ SLACK_NS = 50_000
 
 
 def _travel(
-    number: int, forward: bool, seen: Mapping[str, Sequence[Segment]], watching: Mapping[str, int]
+    number: int, forward: bool, seen: Mapping[str, Sequence[Packet]], watching: Mapping[str, int]
 ) -> list[Passage]:
     """Follow what one side sent along the points of `seen`, in their order.
 
@@ -324,9 +313,9 @@ def _travel(
     by_key: dict[Key, list[_Open]] = defaultdict(list)
     for place, point in enumerate(way):
         usual = _delays(seen, way[:place], point)
-        arrived: dict[Key, list[Segment]] = defaultdict(list)
+        arrived: dict[Key, list[Packet]] = defaultdict(list)
         for one in seen[point]:
-            arrived[key(one)].append(one)
+            arrived[one.key].append(one)
         for known, segments in arrived.items():
             waiting = list(by_key[known])
             for one in segments:
@@ -345,12 +334,12 @@ def _travel(
         last = one.sights[-1]
         missed = any(watching.get(point, 0) > last.time_ns for point in way[one.place + 1 :])
         lost = last.point if missed else None
-        done.append(Passage(number, forward, one.segment, tuple(one.sights), lost))
+        done.append(Passage(number, forward, one.packet, tuple(one.sights), lost))
     return done
 
 
 def _delays(
-    seen: Mapping[str, Sequence[Segment]], before: Sequence[str], point: str
+    seen: Mapping[str, Sequence[Packet]], before: Sequence[str], point: str
 ) -> dict[str, float]:
     """Return the usual delay from each earlier point to this one, in ns."""
     here = _once(seen[point])
@@ -385,18 +374,17 @@ def _related(
     done: list[Passage] = []
     for at, one in enumerate(passages):
         side = (one.conversation, one.forward)
-        segment = one.segment
+        packet = one.packet
         way = conversations[one.conversation].points
         start = way[0] if one.forward else way[-1]
-        same = known.get((*side, key(segment)))
+        same = known.get((*side, packet.key))
         if same is not None and one.sights[0].point != start:
             done.append(replace(one, copy_of=same))
             continue
-        known[(*side, key(segment))] = at
-        octets = segment.length + bool(segment.flags & SYN) + bool(segment.flags & FIN)
-        earlier = _carrier(carried[side], segment.seq) if octets else None
-        if octets:
-            insort(carried[side], (segment.seq, at, segment.seq + octets))
+        known[(*side, packet.key)] = at
+        earlier = _carrier(carried[side], packet.seq) if packet.octets else None
+        if packet.octets:
+            insort(carried[side], (packet.seq, at, packet.seq + packet.octets))
         done.append(one if earlier is None else replace(one, repeats=earlier))
     return tuple(done)
 

@@ -60,6 +60,25 @@ class Segment:
     ip_id: int = 0
 
     @property
+    def key(self) -> tuple[int, ...]:
+        """What it keeps on its way, whatever routers and address translators do to the rest."""
+        return (
+            self.seq_raw,
+            self.ack_raw if self.flags & ACK else -1,
+            self.length,
+            self.flags,
+            -1 if self.tsval is None else self.tsval,
+            -1 if self.tsecr is None else self.tsecr,
+            self.window,
+            self.ip_id,
+        )
+
+    @property
+    def octets(self) -> int:
+        """How many sequence numbers it takes: SYN and FIN take one each."""
+        return self.length + self.is_syn + self.is_syn_ack + self.fin
+
+    @property
     def kind(self) -> str:
         """The flags in words as they are spoken: "SYN", "SYN-ACK", "FIN-ACK", "ACK", "RST"."""
         names = [name for bit, name in FLAGS if self.flags & bit and name != "PSH"]

@@ -81,8 +81,9 @@ def by_id(journeys: Journeys) -> dict[int, list[str | None]]:
     """Return the ends of the passages of each IPv4 identification."""
     ends: dict[int, list[str | None]] = {}
     for passage in journeys.passages:
+        assert isinstance(passage.packet, Segment)
         if passage.copy_of is None:
-            ends.setdefault(passage.segment.ip_id - 1, []).append(passage.lost_after)
+            ends.setdefault(passage.packet.ip_id - 1, []).append(passage.lost_after)
     return ends
 
 
