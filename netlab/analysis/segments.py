@@ -6,10 +6,13 @@ Sums over large captures are the business of `netlab.capture`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from netlab.analysis.capture import Summary
 
 FLAGS = (
     (0x02, "SYN"),
@@ -110,46 +113,46 @@ class Segment:
         return bool(self.flags & RST)
 
 
+_COLUMNS = (
+    "layer", "frame", "ts_ns", "stream", "from_orig", "flags", "seq", "ack", "seq_raw", "ack_raw",
+    "len", "window_raw", "mss", "wscale", "sack_perm", "tsval", "tsecr", "retransmission",
+    "fast_retransmission", "ip_id",
+)  # fmt: skip
+
+
 def load(path: Path) -> tuple[Segment, ...]:
     """Return the TCP segments of a capture file; CaptureError if it is no capture."""
     from netlab.analysis.capture import summarize
 
-    summary = summarize(path, segments=True)
-    flows = {flow["stream"]: flow for flow in summary.flows.to_pylist() if flow["proto"] == "tcp"}
-    return tuple(
-        from_row(row, flows[row["stream"]])
-        for row in summary.segments().to_pylist()
-        if row["layer"] == 0
-    )
+    return of_summary(summarize(path, segments=True))
 
 
-def from_row(row: Mapping[str, Any], flow: Mapping[str, Any]) -> Segment:
-    """Return a row of the segments table, with the addresses of its flow, as a value."""
-    there, back = ("orig", "resp") if row["from_orig"] else ("resp", "orig")
+def of_summary(summary: Summary) -> tuple[Segment, ...]:
+    """Return the TCP segments of a summary, those inside tunnels left out."""
+    flows = summary.flows
+    ends = {
+        stream: ((orig, oport), (resp, rport))
+        for proto, stream, orig, oport, resp, rport in zip(
+            *map(flows.column, ("proto", "stream", "orig_h", "orig_p", "resp_h", "resp_p")),
+            strict=True,
+        )
+        if proto == "tcp"
+    }
+    rows = zip(*map(summary.segments().column, _COLUMNS), strict=True)
+    return tuple(_segment(ends[row[3]], *row[1:]) for row in rows if row[0] == 0)
+
+
+def _segment(
+    ends: tuple[tuple[str, int], tuple[str, int]],
+    frame: int, time_ns: int, stream: int, forward: bool, flags: int, seq: int, ack: int,
+    seq_raw: int, ack_raw: int, length: int, window: int, mss: int | None, wscale: int | None,
+    sack: bool | None, tsval: int | None, tsecr: int | None, again: bool, fast: bool, ip_id: int,
+) -> Segment:  # fmt: skip
+    there, back = ends if forward else ends[::-1]
     return Segment(
-        frame=row["frame"],
-        time_ns=row["ts_ns"],
-        stream=row["stream"],
-        forward=row["from_orig"],
-        source=flow[f"{there}_h"],
-        sport=flow[f"{there}_p"],
-        destination=flow[f"{back}_h"],
-        dport=flow[f"{back}_p"],
-        flags=row["flags"],
-        seq=row["seq"],
-        ack=row["ack"],
-        seq_raw=row["seq_raw"],
-        ack_raw=row["ack_raw"],
-        length=row["len"],
-        window=row["window_raw"],
-        mss=row["mss"],
-        wscale=row["wscale"],
-        sack_permitted=bool(row["sack_perm"]),
-        tsval=row["tsval"],
-        tsecr=row["tsecr"],
-        retransmission=bool(row["retransmission"] or row["fast_retransmission"]),
-        ip_id=row["ip_id"] or 0,
-    )
+        frame, time_ns, stream, forward, *there, *back, flags, seq, ack, seq_raw, ack_raw, length,
+        window, mss, wscale, bool(sack), tsval, tsecr, bool(again or fast), ip_id or 0,
+    )  # fmt: skip
 
 
 def of_port(segments: Iterable[Segment], port: int) -> tuple[Segment, ...]:

@@ -1,0 +1,440 @@
+"""What a page shows of one recording, or of captures alone, as plain data.
+
+A *scene* is made of *passages* (every packet with the points that saw it, see
+`netlab.analysis.journey`), kept as columns so that a hundred thousand of them stay small, and of
+what was recorded beside: samples of tcp_info, states, the journal of the wires, marks of time.
+The octets of the headers travel apart, in one blob; `octets` in a passage is its place there.
+
+Times are nanoseconds after `start_ns`, the first packet or event. Nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from netlab.analysis import datagrams, frames, journal, journey, segments
+from netlab.analysis.capture import Summary, summarize
+from netlab.analysis.datagrams import Datagram
+from netlab.analysis.evidence import Evidence, NoEvidenceError
+from netlab.analysis.journey import Conversation, Journeys, Packet, Passage
+from netlab.analysis.samples import Samples
+from netlab.errors import CaptureError, NetlabError, RecordingError
+from netlab.recording import Recording
+
+MOST = 120_000
+"""Passages of one scene; of larger captures the connections with findings come first."""
+LARGEST = 2_000_000
+"""Segments of a connection that are looked at in order to show the first `MOST`."""
+SNAP = 160
+"""Octets kept of a packet: all its headers, for the inspector."""
+DRAWN = 4_000
+"""Samples of one socket that are drawn; more are thinned out evenly."""
+
+SAMPLED = (
+    "snd_cwnd", "snd_ssthresh", "rtt", "rttvar", "rto", "unacked", "snd_wnd", "delivery_rate",
+    "retrans", "lost", "sacked", "min_rtt", "notsent_bytes", "pacing_rate", "snd_mss", "rcv_space",
+)  # fmt: skip
+"""Figures of tcp_info that are drawn, by the kernel's names without prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A scene as JSON-ready data, and the octets of its packets."""
+
+    name: str
+    data: Mapping[str, Any]
+    octets: bytes
+
+
+@dataclass(slots=True)
+class Captured:
+    """One capture as a scene needs it: what is in it, and rows of segments by frame number."""
+
+    path: Path
+    summary: Summary
+    packets: Sequence[Packet]
+    rows: Mapping[int, int]
+    columns: Mapping[str, Sequence[Any]]
+    left_out: int = 0
+    octets: Mapping[int, bytes] = field(default_factory=dict[int, bytes])
+    link: str = "ethernet"
+
+
+_ROW = (
+    "window", "analysis", "ack_rtt_ns", "bytes_in_flight", "sack", "dsack", "checksum", "ip_ttl",
+    "frame_len", "duplicate_ack_num", "initial_rtt_ns",
+)  # fmt: skip
+
+
+def look(path: Path) -> Captured:
+    """Read a capture as far as a scene shows it; CaptureError if it is none."""
+    summary = summarize(path)
+    total = sum(
+        orig + resp
+        for orig, resp in zip(
+            summary.flows.column("orig_pkts"), summary.flows.column("resp_pkts"), strict=True
+        )
+    )
+    kept: bool | list[int] = True if total <= MOST else _choose(summary)
+    detailed = summarize(path, segments=kept, checksums=True)
+    table = detailed.segments()
+    found: Sequence[Packet] = segments.of_summary(detailed)
+    shown = found[:MOST]
+    rows = {
+        frame: row
+        for row, (frame, layer) in enumerate(
+            zip(table.column("frame"), table.column("layer"), strict=True)
+        )
+        if layer == 0
+    }
+    others: tuple[Datagram, ...] = ()
+    octets: dict[int, bytes] = {}
+    link = "ethernet"
+    try:
+        if total <= MOST:
+            others = datagrams.load(path)
+        wanted = {packet.frame for packet in (*shown, *others)}
+        last = max(wanted, default=0)
+        for frame in frames.read(path, count=last, snap=SNAP):
+            if frame.number in wanted:
+                octets[frame.number] = frame.data
+                link = frame.link
+    except CaptureError:
+        pass  # a link layer that the inspector does not know: the ladder is drawn all the same
+    return Captured(
+        path,
+        summary,
+        sorted((*shown, *others), key=lambda p: (p.time_ns, p.frame)),
+        rows,
+        {name: table.column(name) for name in _ROW},
+        total - len(shown),
+        octets,
+        link,
+    )
+
+
+def _choose(summary: Summary) -> list[int]:
+    """Return streams of at most `MOST` segments together: those with findings, then in order."""
+    count: dict[int, int] = {}
+    names = ("proto", "stream", "orig_pkts", "resp_pkts")
+    for proto, stream, orig, resp in zip(*map(summary.flows.column, names), strict=True):
+        if proto == "tcp":
+            count[stream] = orig + resp
+    notable = [stream for finding in summary.findings() for stream in finding.streams]
+    chosen: list[int] = []
+    room = MOST
+    for stream in dict.fromkeys([*notable, *count]):
+        if count.get(stream, MOST + 1) <= room:
+            chosen.append(stream)
+            room -= count[stream]
+    if not chosen and count:
+        chosen = [s for s in sorted(count, key=count.__getitem__)[:1] if count[s] <= LARGEST]
+    return chosen
+
+
+# -- a scene ----------------------------------------------------------------------------------
+
+
+def of_captures(name: str, paths: Mapping[str, Path]) -> Scene:
+    """Return the scene of one capture, or of several by the names of their points."""
+    return _scene(name, {point: look(path) for point, path in paths.items()}, {}, (), {})
+
+
+def of_recording(recording: Recording) -> Scene:
+    """Return the scene of a recording; what it does not hold is not in the scene."""
+    evidence = Evidence(recording)
+    captured: dict[str, Captured] = {}
+    early: list[str] = []
+    for point, path, counts in _points(evidence):
+        captured[point] = look(path)
+        if counts.get("count") and counts.get("captured") == counts.get("count"):
+            early.append(point)
+    start = _start(captured, evidence)
+    beside: dict[str, Any] = {
+        "marks": _marks(evidence, start),
+        "samples": _sampled(recording, evidence, start),
+        "fates": _fates(recording, start),
+    }
+    name = recording.manifest.variation or recording.manifest.run
+    return _scene(name, captured, _homes(recording, captured), early, beside)
+
+
+def _points(evidence: Evidence) -> Iterable[tuple[str, Path, Mapping[str, Any]]]:
+    """Yield the captures of a recording, one for each interface, with their counts."""
+    known: set[str] = set()
+    files = evidence.recording.files("captures/*.pcap*")
+    named = [name.removeprefix("captures/").rpartition(".pcap")[0] for name in files]
+    whole = sorted(named, key=lambda stem: ("." not in stem, stem))  # client.eth0 before first-six
+    for stem in whole:
+        capture = evidence.capture(stem)
+        where = str(capture.counts.get("where", stem.replace(".", ":", 1)))
+        if where not in known:
+            known.add(where)
+            yield where, capture.path, capture.counts
+
+
+def _homes(recording: Recording, captured: Mapping[str, Captured]) -> dict[str, str]:
+    """Return at which captured interface the traffic of each address must be seen."""
+    import json
+
+    found: dict[str, str] = {}
+    try:
+        topology = json.loads(recording.file("topology.resolved.json").read_text(encoding="utf-8"))
+        ends = [end for link in topology["links"] for end in link["ends"]]
+        for end in ends:
+            point = f"{end['node']}:{end['interface']}"
+            if point in captured:
+                found |= {text.partition("/")[0]: point for text in end["address"]}
+    except (RecordingError, OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found
+
+
+def _start(captured: Mapping[str, Captured], evidence: Evidence) -> int:
+    times = [one.packets[0].time_ns for one in captured.values() if one.packets]
+    return min(times, default=min((e.at_ns for e in evidence.timeline), default=0))
+
+
+def _scene(
+    name: str,
+    captured: Mapping[str, Captured],
+    homes: Mapping[str, str],
+    early: Iterable[str],
+    beside: Mapping[str, Any],
+) -> Scene:
+    ways = journey.follow(
+        {point: one.packets for point, one in captured.items()}, homes=homes, ended_early=early
+    )
+    times = [one.packets[0].time_ns for one in captured.values() if one.packets]
+    start = min(times, default=0)
+    points = list(captured)
+    octets = bytearray()
+    data: dict[str, Any] = {
+        "name": name,
+        "start_ns": str(start),
+        "points": points,
+        "links": [one.link for one in captured.values()],
+        "conversations": _conversations(ways, points),
+        "passages": _passages(ways, captured, points, start, octets),
+        "left_out": sum(one.left_out for one in captured.values()),
+        "findings": _findings(captured),
+        **beside,
+    }
+    return Scene(name, data, bytes(octets))
+
+
+def _conversations(ways: Journeys, points: Sequence[str]) -> list[dict[str, Any]]:
+    count: dict[int, int] = {}
+    protocol: dict[int, str] = {}
+    about: dict[int, datagrams.Ends] = {}
+    for passage in ways.passages:
+        number, packet = passage.conversation, passage.packet
+        count[number] = count.get(number, 0) + 1
+        protocol.setdefault(number, packet.protocol if isinstance(packet, Datagram) else "TCP")
+        if isinstance(packet, Datagram) and packet.about is not None:
+            about.setdefault(number, packet.about)
+    by_ends = {
+        frozenset({one.opener, one.answerer}): one.number
+        for one in ways.conversations
+        if protocol.get(one.number) != "ICMP"
+    }
+    return [
+        {
+            "number": one.number,
+            "protocol": protocol[one.number],
+            "opener": _end(*one.opener),
+            "answerer": _end(*one.answerer),
+            "ports": [one.opener[1], one.answerer[1]],
+            "points": [points.index(point) for point in one.points],
+            "stream": _stream(one),
+            "count": count[one.number],
+            "about": by_ends.get(about[one.number]) if one.number in about else None,
+        }
+        for one in ways.conversations
+    ]
+
+
+def _stream(one: Conversation) -> int:
+    return next(iter(one.streams.values()))
+
+
+def _end(address: str, port: int) -> str:
+    if not port:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _passages(
+    ways: Journeys,
+    captured: Mapping[str, Captured],
+    points: Sequence[str],
+    start: int,
+    octets: bytearray,
+) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {name: [] for name in (
+        "conversation", "forward", "flags", "seq", "ack", "length", "window", "analysis", "rtt",
+        "flight", "sack", "checksum", "repeats", "copy", "lost", "text", "sights", "octets",
+    )}  # fmt: skip
+    place = {point: at for at, point in enumerate(points)}
+    for passage in ways.passages:
+        _append(columns, passage, captured, place, start, octets)
+    return columns
+
+
+def _append(
+    columns: dict[str, list[Any]],
+    passage: Passage,
+    captured: Mapping[str, Captured],
+    place: Mapping[str, int],
+    start: int,
+    octets: bytearray,
+) -> None:
+    packet, first = passage.packet, passage.sights[0]
+    source = captured[first.point]
+    tcp = not isinstance(packet, Datagram)
+    row = source.rows.get(packet.frame) if tcp else None
+    kept = source.octets.get(packet.frame, b"")
+
+    def of(name: str) -> Any:
+        return None if row is None else source.columns[name][row]
+
+    values = {
+        "conversation": passage.conversation,
+        "forward": int(passage.forward),
+        "flags": 0 if isinstance(packet, Datagram) else packet.flags,
+        "seq": packet.seq,
+        "ack": 0 if isinstance(packet, Datagram) else packet.ack,
+        "length": packet.length,
+        "window": of("window") or 0,
+        "analysis": of("analysis") or 0,
+        "rtt": of("ack_rtt_ns"),
+        "flight": of("bytes_in_flight"),
+        "sack": of("sack"),
+        "checksum": of("checksum"),
+        "repeats": passage.repeats,
+        "copy": passage.copy_of,
+        "lost": -1 if passage.lost_after is None else place[passage.lost_after],
+        "text": packet.text if isinstance(packet, Datagram) else None,
+        "sights": [v for s in passage.sights for v in (place[s.point], s.time_ns - start, s.frame)],
+        "octets": [len(octets), len(kept)] if kept else None,
+    }
+    octets += kept
+    for name, value in values.items():
+        columns[name].append(value)
+
+
+def _findings(captured: Mapping[str, Captured]) -> list[dict[str, Any]]:
+    """Return what stands out in each capture, with the display filter that shows it."""
+    return [
+        {
+            "point": point,
+            "severity": finding.severity,
+            "sentence": finding.sentence,
+            "filter": finding.filter,
+            "streams": list(finding.streams),
+        }
+        for point, one in captured.items()
+        for finding in one.summary.findings()
+    ]
+
+
+# -- what was recorded beside -----------------------------------------------------------------
+
+
+def _marks(evidence: Evidence, start: int) -> list[dict[str, Any]]:
+    """Return the phases and snapshots of a run as marks of time."""
+    found: list[dict[str, Any]] = []
+    for phase in evidence.recording.phases():
+        found.append({"at": phase.start_ns - start, "kind": "phase", "label": phase.name})
+    for event in evidence.events("snapshot"):
+        label = f"ss on {event.fields.get('node')}: {event.fields.get('label')}"
+        found.append({"at": event.at_ns - start, "kind": "snapshot", "label": label})
+    return sorted(found, key=lambda mark: mark["at"])
+
+
+def _sampled(recording: Recording, evidence: Evidence, start: int) -> list[dict[str, Any]]:
+    """Return the tcp_info of each connection over time, as columns."""
+    found: list[dict[str, Any]] = []
+    for name in recording.files("tcp_info/*.jsonl"):
+        node = Path(name).stem
+        try:
+            found += _sockets(node, evidence.samples(node), start)
+        except NoEvidenceError:
+            continue
+    return found
+
+
+def _sockets(node: str, samples: Samples, start: int) -> list[dict[str, Any]]:
+    series: dict[tuple[Any, ...], list[tuple[int, str, Mapping[str, Any]]]] = {}
+    for sample in samples.samples:
+        for one in sample.sockets:
+            if one.state not in ("LISTEN", "UNCONN"):
+                ends = (one.local, one.lport, one.remote, one.rport)
+                series.setdefault(ends, []).append((sample.at_ns - start, one.state, one.info))
+    found: list[dict[str, Any]] = []
+    for (local, lport, remote, rport), rows in islice(series.items(), 200):
+        step = -(-len(rows) // DRAWN)
+        thin = rows[::step] if rows[-1] is rows[::step][-1] else [*rows[::step], rows[-1]]
+        figures = {
+            name: [info.get(name) for _, _, info in thin]
+            for name in SAMPLED
+            if any(info.get(name) is not None for _, _, info in thin)
+        }
+        found.append(
+            {
+                "node": node,
+                "local": _end(local, lport),
+                "remote": _end(remote, rport),
+                "ports": [lport, rport],
+                "at": [at for at, _, _ in thin],
+                "state": [state for _, state, _ in thin],
+                "figures": figures,
+            }
+        )
+    return found
+
+
+def _fates(recording: Recording, start: int) -> list[dict[str, Any]]:
+    """Return what each userspace wire did: counts by verdict, and every packet it did not pass on.
+
+    `inside` has (time, packets inside) where that number changes, thinned to `DRAWN` points.
+    """
+    found: list[dict[str, Any]] = []
+    for name in recording.files("**/*.journal"):
+        try:
+            book = journal.Journal.open(recording.file(name))
+            records = list(islice(book, 2_000_000))
+        except (RecordingError, NetlabError, OSError):
+            continue
+        counts: dict[str, int] = {}
+        drops: list[list[Any]] = []
+        steps: list[tuple[int, int]] = []
+        for one in records:
+            if one.flags & journal.Flag.CHATTER:
+                continue
+            word = one.verdict.name.lower()
+            counts[word] = counts.get(word, 0) + 1
+            if one.dropped:
+                drops.append([one.arrival_ns - start, int(one.forward), word, *one.key])
+            else:
+                steps += [(one.arrival_ns - start, 1), (one.departure_ns - start, -1)]
+        inside: list[list[int]] = []
+        level = 0
+        for at, step in sorted(steps):
+            level += step
+            inside.append([at, level])
+        thin = -(-len(inside) // DRAWN) or 1
+        found.append(
+            {
+                "link": book.link,
+                "seed": str(book.seed),
+                "counts": counts,
+                "drops": drops[:DRAWN],
+                "inside": inside[::thin],
+            }
+        )
+    return found
