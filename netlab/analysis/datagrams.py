@@ -76,7 +76,7 @@ def _datagram(frame: Frame) -> Iterator[Datagram]:
         return
     fragment = _fragment(packet, ip)
     inner = next((h for h in packet.headers if h.name in ("UDP", "ICMP", "ICMPv6", "TCP")), None)
-    if inner is not None and inner.name == "TCP" and not fragment:
+    if inner is not None and inner.name == "TCP":  # a first fragment is the segment itself
         return
     protocol = inner.name if inner is not None else _protocol(ip)
     if protocol == "ICMPv6" and inner is not None and not fragment:

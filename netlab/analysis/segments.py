@@ -64,11 +64,15 @@ class Segment:
 
     @property
     def key(self) -> tuple[int, ...]:
-        """What it keeps on its way, whatever routers and address translators do to the rest."""
+        """What it keeps on its way, whatever routers and address translators do to the rest.
+
+        A router may cut it, and only the first fragment says TCP: where there is an identification,
+        the length does not count.
+        """
         return (
             self.seq_raw,
             self.ack_raw if self.flags & ACK else -1,
-            self.length,
+            -1 if self.ip_id else self.length,
             self.flags,
             -1 if self.tsval is None else self.tsval,
             -1 if self.tsecr is None else self.tsecr,
