@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("topology:schema", "Print the JSON Schema of topology files."),
     "lab": ("lab:lab", "Guided labs: list, show, run, check."),
     "claims": ("claims:claims", "What documents claim about TCP, and what this kernel does."),
+    "report": ("report:report", "Write what a run found as one HTML file."),
     "pcap": ("pcap:pcap", "Summarize captures: flows, segments, diagrams."),
     "doctor": ("doctor:doctor", "What this machine can do, and the remedy for what it cannot."),
     "version": ("version:version", "Versions of netlab, its core, Python and the kernel."),

@@ -1,0 +1,155 @@
+// The header inspector: one packet as boxes of its layers and as fields in rows of 32 bits.
+
+import { decode } from "./packet.js";
+import { duration, explain, label, seconds, signs } from "./words.js";
+
+export function html(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  for (const key in attributes) {
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), attributes[key]);
+    else if (attributes[key] !== false) node.setAttribute(key, attributes[key]);
+  }
+  node.append(...children);
+  return node;
+}
+
+export class Inspector {
+  constructor(scene, onSelect) {
+    this.scene = scene;
+    this.onSelect = onSelect;
+    this.element = html("div", { class: "nl-inspector", "aria-live": "polite", role: "region", "aria-label": "packet" });
+    this.element.append(html("p", { class: "nl-hint" }, "Choose a packet: click it, or use the arrow keys in the ladder."));
+  }
+
+  show(index) {
+    const p = this.scene.passage(index);
+    const from = p.forward ? p.conversation.opener : p.conversation.answerer;
+    const to = p.forward ? p.conversation.answerer : p.conversation.opener;
+    this.element.replaceChildren(
+      html("h4", {}, `${p.index + 1}: ${signs(p)}${label(p)}`),
+      html("p", { class: "nl-route" }, `${from} → ${to}, after ${seconds(p.at)} s`),
+      html("p", {}, explain(p, this.scene)),
+      this.sights(p),
+      ...this.relations(p),
+    );
+    const octets = this.scene.headerOctets(index);
+    if (!octets) {
+      this.element.append(html("p", { class: "nl-hint" }, "The octets of this packet were not kept here."));
+      return;
+    }
+    const link = this.scene.links[p.points[0].point];
+    const packet = decode(octets, link, this.scene.shared.layouts);
+    this.element.append(stack(packet, p), ...verdicts(packet, p));
+    let inner = null;
+    for (const header of packet.headers) {
+      const box = html("details", { class: header.inside ? "nl-header nl-option" : "nl-header" });
+      box.open = ["IPv4", "IPv6", "TCP", "UDP", "ICMP", "ICMPv6"].includes(header.name) && header !== inner;
+      inner = header;
+      box.append(html("summary", {}, header.name, html("small", {}, ` ${header.length} octets · ${header.source}`)));
+      box.append(grid(header), table(header));
+      this.element.append(box);
+    }
+    this.element.append(dump(octets, packet));
+  }
+
+  sights(p) {
+    const body = p.points.map(({ point, at, frame }, k) =>
+      html("tr", {}, html("th", { scope: "row" }, this.scene.points[point]), html("td", {}, seconds(at)),
+        html("td", {}, k ? `+${duration(at - p.points[k - 1].at)}` : ""), html("td", {}, `${frame}`)));
+    if (p.lost >= 0) body.push(html("tr", { class: "nl-gone" }, html("th", { scope: "row", colspan: 4 }, "✕ not seen any further")));
+    return html("table", { class: "nl-sights" },
+      html("thead", {}, html("tr", {}, ...["seen at", "s", "after", "frame"].map((t) => html("th", { scope: "col" }, t)))),
+      html("tbody", {}, ...body));
+  }
+
+  relations(p) {
+    const found = [];
+    const link = (text, index) => html("button", { type: "button", class: "nl-link", onclick: () => this.onSelect(index, "chosen") }, text);
+    if (p.repeats !== null) found.push(html("p", {}, "Repeats ", link(`packet ${p.repeats + 1}`, p.repeats)));
+    const again = this.scene.passages.repeats.indexOf(p.index);
+    if (again >= 0) found.push(html("p", {}, "Repeated by ", link(`packet ${again + 1}`, again)));
+    if (p.copy !== null) found.push(html("p", {}, "Copy of ", link(`packet ${p.copy + 1}`, p.copy)));
+    found.push(html("p", { class: "nl-filter" }, "In Wireshark: ", html("code", {}, `frame.number == ${p.points[0].frame}`)));
+    return found;
+  }
+}
+
+// The layers as boxes around each other, as wide as they are long.
+function stack(packet, p) {
+  const parts = packet.headers.filter((h) => !h.inside).map((h) => {
+    const options = packet.headers.filter((o) => o.inside === h.name).reduce((sum, o) => sum + o.length, 0);
+    return [h.name, h.length + options];
+  });
+  const data = p.length && p.text === null ? p.length : Math.max(0, packet.payload);
+  if (data) parts.push(["data", data]);
+  const box = html("div", { class: "nl-stack", role: "img" });
+  box.setAttribute("aria-label", parts.map(([name, length]) => `${name} ${length} octets`).join(", then "));
+  for (const [name, length] of parts) {
+    const part = html("span", { class: `nl-layer nl-layer-${name.toLowerCase().replace(/\W.*/, "")}` }, name, html("small", {}, `${length}`));
+    part.style.flexGrow = Math.max(14, Math.min(length, 60));
+    box.append(part);
+  }
+  return box;
+}
+
+function verdicts(packet, p) {
+  const found = [];
+  const v4 = packet.headers.find((h) => h.name === "IPv4");
+  if (v4 && v4.sum !== undefined) {
+    const said = v4.of("checksum");
+    found.push(v4.sum === null ? "IPv4 checksum cannot be checked" : v4.sum === said ? "IPv4 checksum is right"
+      : `IPv4 checksum is wrong, should be 0x${v4.sum.toString(16).padStart(4, "0")}`);
+  }
+  const words = { good: "TCP checksum is right", bad: "TCP checksum is wrong", partial: "TCP checksum was left to the network card" };
+  if (p.checksum) found.push(words[p.checksum] || `TCP checksum: ${p.checksum}`);
+  for (const text of packet.odd) found.push(`against the rules: ${text}`);
+  if (packet.cut) found.push(`what was kept ${packet.cut}`);
+  return found.length ? [html("ul", { class: "nl-verdicts" }, ...found.map((text) => html("li", {}, text)))] : [];
+}
+
+function grid(header) {
+  const box = html("div", { class: "nl-bits", "aria-hidden": "true" });
+  const ruler = html("div", { class: "nl-ruler" });
+  for (const bit of [0, 8, 16, 24]) ruler.append(html("span", {}, `${bit}`));
+  const said = html("p", { class: "nl-said" }, "Point at a field.");
+  box.append(ruler);
+  for (const field of header.fields) {
+    let [bit, left, first] = [field.bit, field.bits, true];
+    while (left > 0) {
+      const take = Math.min(left, 32 - (bit % 32));
+      const cell = html("button", { type: "button", class: first ? "nl-field" : "nl-field nl-more", tabindex: "-1" });
+      cell.style.gridColumn = `${(bit % 32) + 1} / span ${take}`;
+      const name = take < 3 ? field.name[0] : take < 6 ? field.name.slice(0, 4) : field.name;
+      if (first) cell.append(html("b", {}, name), html("i", {}, take < 3 ? `${field.value}` : field.text));
+      const tell = () => { said.textContent = `${field.name} = ${field.text}: ${field.meaning} (${field.source})`; };
+      cell.addEventListener("pointerenter", tell);
+      cell.addEventListener("click", tell);
+      box.append(cell);
+      [bit, left, first] = [bit + take, left - take, false];
+    }
+  }
+  const whole = html("div", {}, box, said);
+  return whole;
+}
+
+function table(header) {
+  const rows = header.fields.map((f) => {
+    const bits = f.bits === 1 ? `${f.bit}` : `${f.bit}–${f.bit + f.bits - 1}`;
+    return html("tr", {}, html("td", {}, bits), html("th", { scope: "row" }, f.name), html("td", {}, f.text), html("td", {}, f.meaning), html("td", {}, f.source));
+  });
+  const head = html("tr", {}, ...["bits", "field", "value", "meaning", "source"].map((t) => html("th", { scope: "col" }, t)));
+  return html("details", { class: "nl-fields" }, html("summary", {}, "all fields"),
+    html("div", { class: "nl-wide" }, html("table", {}, html("thead", {}, head), html("tbody", {}, ...rows))));
+}
+
+function dump(octets, packet) {
+  const lines = [];
+  for (let at = 0; at < octets.length; at += 16) {
+    const part = [...octets.subarray(at, at + 16)];
+    const hex = part.map((o) => o.toString(16).padStart(2, "0")).join(" ");
+    const text = part.map((o) => (o > 31 && o < 127 ? String.fromCharCode(o) : ".")).join("");
+    lines.push(`${at.toString(16).padStart(4, "0")}  ${hex.padEnd(47)}  ${text}`);
+  }
+  const kept = packet.end > octets.length ? ` (the first ${octets.length})` : "";
+  return html("details", { class: "nl-fields" }, html("summary", {}, `octets${kept}`), html("pre", {}, lines.join("\n")));
+}

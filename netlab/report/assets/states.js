@@ -1,0 +1,116 @@
+// The states of both ends over time, and the state machine of RFC 9293 with the way they took.
+
+import { html } from "./inspector.js";
+import { svg } from "./ladder.js";
+import { duration, seconds } from "./words.js";
+
+const PLACES = {
+  CLOSED: [230, 22], LISTEN: [230, 78], "SYN-RECEIVED": [86, 138], "SYN-SENT": [374, 138],
+  ESTABLISHED: [230, 196], "FIN-WAIT-1": [86, 256], CLOSING: [230, 300], "CLOSE-WAIT": [374, 256],
+  "FIN-WAIT-2": [86, 356], "TIME-WAIT": [230, 376], "LAST-ACK": [374, 330], END: [374, 402],
+};
+const EDGES = [
+  ["CLOSED", "LISTEN"], ["CLOSED", "SYN-SENT"], ["LISTEN", "SYN-RECEIVED"], ["LISTEN", "SYN-SENT"],
+  ["SYN-SENT", "SYN-RECEIVED"], ["SYN-RECEIVED", "ESTABLISHED"], ["SYN-SENT", "ESTABLISHED"],
+  ["SYN-RECEIVED", "FIN-WAIT-1"], ["ESTABLISHED", "FIN-WAIT-1"], ["ESTABLISHED", "CLOSE-WAIT"],
+  ["FIN-WAIT-1", "FIN-WAIT-2"], ["FIN-WAIT-1", "CLOSING"], ["CLOSE-WAIT", "LAST-ACK"],
+  ["FIN-WAIT-2", "TIME-WAIT"], ["CLOSING", "TIME-WAIT"], ["LAST-ACK", "END"], ["TIME-WAIT", "END"],
+];
+const HALF = [56, 14];
+
+export function states(history, scene, onTime) {
+  const box = html("div", { class: "nl-states" });
+  if (history.illegal.length) {
+    box.append(html("ul", { class: "nl-illegal" }, ...history.illegal.map((text) => html("li", {}, `against RFC 9293: ${text}`))));
+  }
+  box.append(timeline(history, scene, onTime));
+  const machines = html("div", { class: "nl-machines" });
+  for (const { name } of history.endpoints) {
+    const taken = history.transitions.filter((t) => t.endpoint === name);
+    const list = html("ol", {}, ...taken.map((t) => html("li", {},
+      html("button", { type: "button", class: "nl-link", onclick: () => onTime(t.at) }, `${t.before} → ${t.after}`),
+      ` ${t.event ?? "without a cause in the table"}, ${seconds(t.at)} s`)));
+    machines.append(html("figure", {}, html("figcaption", {}, name), machine(name, taken, history), list));
+  }
+  box.append(machines);
+  return box;
+}
+
+function timeline(history, scene, onTime) {
+  const times = history.transitions.map((t) => t.at);
+  if (!times.length) return html("p", { class: "nl-hint" }, "No change of state was seen.");
+  const pad = Math.max(1e6, (Math.max(...times) - Math.min(...times)) * 0.06);
+  const [from, to] = [Math.min(...times) - pad, Math.max(...times) + pad];
+  const rows = html("div", { class: "nl-timeline", role: "table", "aria-label": "states over time" });
+  for (const { name } of history.endpoints) {
+    const line = html("div", { class: "nl-spans", role: "row" });
+    for (const span of history.spans.filter((s) => s.endpoint === name)) {
+      const [start, end] = [Math.max(span.from ?? from, from), Math.min(span.to ?? to, to)];
+      const share = (100 * (end - start)) / (to - from);
+      const title = `${span.state} ${span.from === null ? "from before" : `from ${seconds(span.from)} s`}` +
+        `${span.from !== null && span.to !== null ? `, for ${duration(span.to - span.from)}` : ""}${span.evidence ? ` (${span.evidence})` : ""}`;
+      const part = html("button", { type: "button", role: "cell", title, "aria-label": title, class: `nl-span nl-state-${span.state.toLowerCase()}`, onclick: () => onTime(span.from ?? from) }, span.state);
+      part.style.flexGrow = Math.max(share, 0.5);
+      part.style.flexBasis = "0";
+      line.append(part);
+    }
+    rows.append(html("div", { class: "nl-lifeline" }, html("b", { role: "rowheader" }, name), line));
+  }
+  rows.append(html("p", { class: "nl-hint" }, `${seconds(from, 3)} s to ${seconds(to, 3)} s; the widths are to scale, very short states are drawn wider.`));
+  return rows;
+}
+
+function machine(name, taken, history) {
+  const picture = svg("svg", { class: "nl-machine", viewBox: "0 0 460 424", role: "img" });
+  const seen = new Map();
+  const first = history.spans.find((s) => s.endpoint === name);
+  if (first) seen.set(first.state === "CLOSED" ? "CLOSED" : first.state, 0);
+  const steps = new Map();
+  let last = first ? first.state : "";
+  taken.forEach((t, at) => {
+    const start = t.before === "CLOSED" && at === 0 ? "CLOSED" : t.before === "CLOSED" ? "END" : t.before;
+    const end = t.after === "CLOSED" ? "END" : t.after;
+    seen.set(start, at);
+    seen.set(end, at + 1);
+    const key = `${start}>${end}`;
+    steps.set(key, [...(steps.get(key) || []), at + 1]);
+    last = t.after;
+  });
+  picture.setAttribute("aria-label", `state machine; ${name} ended in ${last}`);
+  const all = EDGES.map(([a, b]) => `${a}>${b}`);
+  for (const key of [...all, ...[...steps.keys()].filter((k) => !all.includes(k))]) {
+    const [a, b] = key.split(">");
+    const numbers = steps.get(key);
+    picture.append(edge(PLACES[a], PLACES[b], numbers ? "nl-edge nl-taken" : "nl-edge"));
+    if (numbers) picture.append(number(PLACES[a], PLACES[b], numbers.join(",")));
+  }
+  for (const state in PLACES) {
+    const [x, y] = PLACES[state];
+    const group = svg("g", { class: seen.has(state) ? "nl-node nl-seen" : "nl-node" });
+    group.append(svg("rect", { x: x - HALF[0], y: y - HALF[1], width: 2 * HALF[0], height: 2 * HALF[1], rx: 6 }));
+    group.append(svg("text", { x, y: y + 4, "text-anchor": "middle" }, state === "END" ? "CLOSED" : state));
+    picture.append(group);
+  }
+  return picture;
+}
+
+function border([x, y], [tx, ty]) {
+  const [dx, dy] = [tx - x, ty - y];
+  const share = Math.min(Math.abs(HALF[0] / (dx || 1e-9)), Math.abs(HALF[1] / (dy || 1e-9)));
+  return [x + dx * share, y + dy * share];
+}
+
+function edge(a, b, kind) {
+  const [from, to] = [border(a, b), border(b, a)];
+  const angle = Math.atan2(to[1] - from[1], to[0] - from[0]);
+  const wing = (turn) => `${(to[0] - 8 * Math.cos(angle + turn)).toFixed(1)} ${(to[1] - 8 * Math.sin(angle + turn)).toFixed(1)}`;
+  return svg("path", { class: kind, d: `M${from.join(" ")}L${to.join(" ")}M${wing(0.4)}L${to.join(" ")}L${wing(-0.4)}` });
+}
+
+function number(a, b, text) {
+  const [from, to] = [border(a, b), border(b, a)];
+  const group = svg("g", { class: "nl-step" });
+  const [x, y] = [(from[0] + to[0]) / 2, (from[1] + to[1]) / 2];
+  group.append(svg("circle", { cx: x, cy: y, r: 8 + 2 * (text.length - 1) }), svg("text", { x, y: y + 4, "text-anchor": "middle" }, text));
+  return group;
+}

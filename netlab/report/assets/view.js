@@ -1,0 +1,120 @@
+// One scene with its ladder and inspector, and what chooses among its packets.
+//
+// `render` is what a notebook calls (the module is a widget of anywidget), `View` what a page uses.
+
+import { Inspector, html } from "./inspector.js";
+import { Ladder } from "./ladder.js";
+import { Scene } from "./store.js";
+import { ACK, FIN, RST, SYN, duration } from "./words.js";
+
+const SHOWN = {
+  all: ["every packet", () => true],
+  data: ["with data", (s, i) => s.passages.length[i] > 0],
+  control: ["SYN, FIN, RST", (s, i) => s.passages.flags[i] & (SYN | FIN | RST)],
+  trouble: ["lost, repeated, odd", (s, i) => s.passages.lost[i] >= 0 || s.passages.repeats[i] !== null || s.passages.copy[i] !== null || s.passages.analysis[i] || s.passages.text[i]],
+};
+
+let views = 0;
+
+export class View {
+  constructor(scene) {
+    this.scene = scene;
+    this.listeners = [];
+    this.ladder = new Ladder(scene, (index, how) => this.select(index, how));
+    this.ladder.prefix = `nl${++views}`;
+    this.inspector = new Inspector(scene, (index, how) => this.select(index, how));
+    this.count = html("span", { class: "nl-count", role: "status" });
+    this.element = html("div", { class: "nl-view" }, this.bar(), html("div", { class: "nl-two" }, this.ladder.element, this.inspector.element));
+    this.refresh();
+  }
+
+  bar() {
+    const conversations = this.scene.conversations.filter((c) => c.about === null);
+    this.conversation = html("select", { "aria-label": "connection" });
+    if (conversations.length > 1) this.conversation.append(html("option", { value: "" }, `all ${conversations.length} connections`));
+    for (const c of conversations.slice(0, 2000)) {
+      this.conversation.append(html("option", { value: c.number }, `${c.protocol} ${c.opener} → ${c.answerer} (${c.count})`));
+    }
+    if (conversations.length) this.conversation.value = conversations[0].number;
+    this.shown = html("select", { "aria-label": "which packets" });
+    for (const key in SHOWN) this.shown.append(html("option", { value: key }, SHOWN[key][0]));
+    this.scaled = html("input", { type: "checkbox" });
+    this.zoom = html("input", { type: "range", min: -3, max: 9, step: 0.1, value: 0, "aria-label": "zoom of the time axis", disabled: true });
+    for (const one of [this.conversation, this.shown]) one.addEventListener("change", () => this.refresh());
+    this.scaled.addEventListener("change", () => this.rescale());
+    this.zoom.addEventListener("input", () => this.rescale());
+    const step = (text, title, by) => html("button", { type: "button", title, "aria-label": title, onclick: () => this.step(by) }, text);
+    return html("div", { class: "nl-bar-top", role: "toolbar", "aria-label": "packets" },
+      this.conversation, this.shown, step("◀", "the packet before", -1), step("▶", "the next packet", 1),
+      html("label", {}, this.scaled, " time to scale"), this.zoom, this.count);
+  }
+
+  refresh() {
+    const number = this.conversation.value === "" ? null : Number(this.conversation.value);
+    const wanted = SHOWN[this.shown.value][1];
+    const all = this.scene.of(number);
+    this.rows = all.filter((i) => wanted(this.scene, i));
+    this.ladder.show(this.rows, this.lanes(number));
+    const few = this.rows.length === all.length ? "" : ` of ${all.length.toLocaleString("en")}`;
+    this.count.textContent = `${this.rows.length.toLocaleString("en")}${few} packets`;
+    const span = this.rows.length ? this.scene.at[this.rows[this.rows.length - 1]] - this.scene.at[this.rows[0]] : 0;
+    if (span) this.count.textContent += ` in ${duration(span)}`;
+    for (const tell of this.listeners) tell("conversation", number);
+  }
+
+  // A line for each point that saw the connection; the two ends, where there is only one point.
+  lanes(number) {
+    const { conversations, points } = this.scene;
+    const one = number === null ? conversations.reduce((a, b) => (b.points.length > a.points.length ? b : a), conversations[0]) : conversations.find((c) => c.number === number);
+    if (!one) return [{ name: "", point: null }, { name: "", point: null }];
+    if (one.points.length < 2) {
+      return number === null && conversations.length > 1
+        ? [{ name: "opening side", point: null }, { name: "other side", point: null }]
+        : [{ name: one.opener, point: null }, { name: one.answerer, point: null }];
+    }
+    return one.points.map((point) => ({ name: points[point], point }));
+  }
+
+  rescale() {
+    this.zoom.disabled = !this.scaled.checked;
+    this.ladder.rescale(this.scaled.checked ? "time" : "even", 2 ** Number(this.zoom.value));
+  }
+
+  step(by) {
+    const at = this.rows.indexOf(this.ladder.selected);
+    const next = Math.min(Math.max(at + by, 0), this.rows.length - 1);
+    if (this.rows.length) this.select(this.rows[next], "chosen");
+  }
+
+  select(index, how) {
+    if (how === "nearer") {
+      this.ladder.selected = index;
+      if (this.scaled.checked) this.zoom.value = Number(this.zoom.value) + 2;
+      this.rescale();
+    }
+    if (!this.rows.includes(index)) {
+      this.shown.value = "all";
+      this.refresh();
+    }
+    this.ladder.select(index);
+    this.inspector.show(index);
+    for (const tell of this.listeners) tell("packet", index);
+  }
+}
+
+// For notebooks: `data`, `shared` and `octets` are traits of the widget.
+export function render({ model, el }) {
+  const octets = new Uint8Array(model.get("octets").buffer || model.get("octets"));
+  const scene = new Scene(model.get("data"), octets, model.get("shared"));
+  const view = new View(scene);
+  view.listeners.push((kind, value) => {
+    if (kind !== "packet") return;
+    model.set("selected", value);
+    model.save_changes();
+  });
+  el.classList.add("nl");
+  el.append(view.element);
+  return () => view.element.remove();
+}
+
+export default { render };

@@ -1,0 +1,390 @@
+"""The report of a run, or of captures alone: which sections a page has, and what they say.
+
+Pure: what is read lies in the run's folder. Verdicts are those written beside the recordings
+(`checks.json`); `netlab lab check` judges anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from statistics import median
+from typing import Any, cast
+
+from netlab import units
+from netlab.analysis import ss
+from netlab.analysis.capture import Summary, summarize
+from netlab.analysis.findings import Finding
+from netlab.errors import NetlabError, RecordingError
+from netlab.model import graph, yaml
+from netlab.recording import Recording
+from netlab.report import glossary, scene
+from netlab.report.page import Html, Section, badge, details, render, table
+from netlab.report.scene import Scene
+
+CHECKS = "checks.json"
+RUN = "This page was made from recordings; nothing of it needs a network."
+_OUTCOMES = {"pass": "pass ✓", "fail": "fail ✗", "skip": "skip –", "inconclusive": "inconclusive ?"}
+
+
+def of_run(path: Path, *, plotly: str | None = None) -> str:
+    """Return the page of a run (or of one recording of it); RecordingError if it is neither."""
+    recordings = _recordings(path)
+    told = _checks(path)
+    scenes = [scene.of_recording(recording) for recording in recordings]
+    first = recordings[0].manifest
+    title = f"{told.get('title', first.lab)}"
+    sections = [
+        Section("verdicts", "Verdicts", _verdicts(told) or _hint("No verdicts lie beside this.")),
+        *_network(recordings[0]),
+    ]
+    if len(scenes) > 1:
+        sections.append(Section("beside", "Side by side", _side_by_side(recordings, scenes, told)))
+    after: list[Section] = []
+    for at, recording in enumerate(recordings):
+        after += _recorded(at, recording, scenes[at])
+    stamp = _stamp(recordings)
+    return render(title, sections, scenes, badge=stamp, plotly=plotly, after=after)
+
+
+def of_captures(paths: Mapping[str, Path], *, plotly: str | None = None) -> str:
+    """Return the page of captures by the name of their point; CaptureError if one is none."""
+    summaries = {point: summarize(path) for point, path in paths.items()}
+    drawn = scene.of_captures("capture", paths)
+    names = [path.name for path in paths.values()]
+    sections: list[Section] = [
+        Section("findings", "Findings", _findings(summaries)),
+        Section("file", "Capture" if len(paths) == 1 else "Captures", _files(summaries)),
+    ]
+    after = [Section("flows", "Flows", _flows(summaries))]
+    return render(", ".join(names), sections, [drawn], plotly=plotly, after=after)
+
+
+def _recordings(path: Path) -> list[Recording]:
+    """Return the recordings of a run, planted faults left out."""
+    if (path / "manifest.json").exists() or not path.is_dir():
+        return [Recording.open(path)]
+    found = [Recording.open(manifest.parent) for manifest in path.glob("*/manifest.json")]
+    found = [one for one in found if one.manifest.fault is None]
+    if not found:
+        raise RecordingError(f"{path} is not a recording: it has no manifest.json")
+    order = [str(one["name"]) for one in _checks(path).get("variations", ())]
+
+    def place(one: Recording) -> tuple[int, str]:
+        name = one.manifest.variation or one.path.name
+        return (order.index(name) if name in order else len(order), name)
+
+    return sorted(found, key=place)
+
+
+def _checks(path: Path) -> dict[str, Any]:
+    """Return what `checks.json` says of a run; empty where there is none."""
+    folder = path if (path / CHECKS).is_file() else path.parent
+    try:
+        read = json.loads((folder / CHECKS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cast("dict[str, Any]", read) if isinstance(read, dict) else {}
+
+
+# -- a run ------------------------------------------------------------------------------------
+
+
+def _stamp(recordings: Iterable[Recording]) -> str:
+    """Return the worst fidelity of the recordings as a badge, with its reasons."""
+    order = ("ok", "suspect", "invalid")
+    worst, reasons = "ok", list[str]()
+    for one in recordings:
+        said = one.manifest.fidelity
+        if said in order and order.index(said) > order.index(worst):
+            worst = said
+        reasons += [f"{one.manifest.variation}: {why}" for why in one.manifest.fidelity_reasons]
+    title = escape("; ".join(reasons) or "the machine kept up with the run")
+    return f'<span title="{title}">{badge(f"fidelity: {worst}", worst)}</span>'
+
+
+def _hint(text: str) -> str:
+    return f'<p class="nl-hint">{escape(text)}</p>'
+
+
+def _verdicts(told: Mapping[str, Any]) -> str:
+    """Return the verdicts: totals, then a table for each variation, or each set of them."""
+    checks: list[dict[str, Any]] = list(told.get("checks", ()))
+    if not checks:
+        return ""
+    counts: dict[str, int] = {}
+    for check in checks:
+        outcome = str(check["verdict"]["outcome"])
+        counts[outcome] = counts.get(outcome, 0) + 1
+    words = ", ".join(f"{count} {name}" for name, count in counts.items())
+    parts = [f"<p>{len(checks)} checks: {escape(words)}.</p>"]
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for check in checks:
+        groups.setdefault(tuple(check["variations"]), []).append(check)
+    variations = {str(v["name"]): v for v in told.get("variations", ())}
+    for names, members in sorted(groups.items(), key=lambda item: len(item[0]) > 1):
+        bad = any(c["verdict"]["outcome"] in ("fail", "inconclusive") for c in members)
+        summary = " against ".join(names)
+        if len(names) == 1 and (known := variations.get(names[0])):
+            summary += f": {known['summary']}" if known.get("summary") else ""
+        tally = sum(c["verdict"]["outcome"] == "pass" for c in members)
+        heading = f"{summary} ({tally} of {len(members)} passed)"
+        parts.append(details(heading, _verdict_table(members), opened=bad or len(groups) <= 3))
+    parts += [
+        f"<p>{escape(str(v['name']))}: {_outcome('skip')} {escape(str(v.get('reason', '')))}</p>"
+        for v in variations.values()
+        if v.get("status") != "ran"
+    ]
+    return "".join(parts)
+
+
+def _verdict_table(checks: Sequence[Mapping[str, Any]]) -> str:
+    rows: list[Sequence[object]] = []
+    for check in checks:
+        verdict = check["verdict"]
+        claim = Html(
+            f'<span title="{escape(str(check["claim"]))}">{escape(check["sentence"])}</span>'
+        )
+        observed = verdict.get("reason") or verdict.get("observed", "")
+        rows.append([_outcome(verdict["outcome"]), claim, observed, verdict.get("bound", "")])
+    return table(("", "check", "observed", "expected"), rows, kind="nl-checks")
+
+
+def _outcome(word: str) -> Html:
+    shown = _OUTCOMES.get(word, word)
+    return Html(f'<span class="nl-outcome nl-{escape(word)}">{escape(shown)}</span>')
+
+
+def _network(recording: Recording) -> Iterator[Section]:
+    """Yield the picture of the topology; nothing where it cannot be read."""
+    try:
+        file = recording.file("topology.resolved.json")
+        picture = graph.svg(yaml.load(file))
+    except (NetlabError, OSError):
+        return
+    yield Section("network", "Network", f'<div class="nl-network nl-wide">{picture}</div>')
+
+
+_FIGURES = (
+    "packets", "seconds", "handshake, ms", "data, octets", "sent again", "lost on the way",
+    "RTT, ms (median)", "checks passed",
+)  # fmt: skip
+
+
+def _side_by_side(
+    recordings: Sequence[Recording], scenes: Sequence[Scene], told: Mapping[str, Any]
+) -> str:
+    """Return figures of all variations in one table."""
+    checks: list[dict[str, Any]] = list(told.get("checks", ()))
+    changed = {str(v["name"]): str(v.get("summary", "")) for v in told.get("variations", ())}
+    rows: list[Sequence[object]] = []
+    for recording, one in zip(recordings, scenes, strict=True):
+        name = recording.manifest.variation or one.name
+        mine = [c for c in checks if c["variations"] == [name]]
+        passed = sum(c["verdict"]["outcome"] == "pass" for c in mine)
+        tally = f"{passed} of {len(mine)}" if mine else ""
+        rows.append([name, changed.get(name, ""), *_figures(one), tally])
+    return table(("variation", "what is changed", *_FIGURES), rows)
+
+
+def _figures(one: Scene) -> list[object]:
+    passages = cast("Mapping[str, list[Any]]", one.data["passages"])
+    sights = passages["sights"]
+    times = [sight[1] for sight in sights]
+    span = (max(times) - min(times)) / 1e9 if times else 0.0
+    rtts = [rtt / 1e6 for rtt in passages["rtt"] if rtt is not None]
+    syn = next(
+        (s[1] for s, f in zip(sights, passages["flags"], strict=True) if f & 0x12 == 2), None
+    )
+    answer = next(
+        (s[-2] for s, f in zip(sights, passages["flags"], strict=True) if f & 0x12 == 0x12), None
+    )
+    handshake = round((answer - syn) / 1e6, 3) if syn is not None and answer is not None else None
+    return [
+        len(times),
+        round(span, 3),
+        handshake,
+        sum(passages["length"]),
+        sum(again is not None for again in passages["repeats"]),
+        sum(lost >= 0 for lost in passages["lost"]),
+        round(median(rtts), 3) if rtts else None,
+    ]
+
+
+# -- what lies in one recording ----------------------------------------------------------------
+
+
+def _recorded(at: int, recording: Recording, one: Scene) -> Iterator[Section]:
+    """Yield the sections of one variation that are shown with its packets."""
+    found = _scene_findings(one)
+    if found:
+        yield Section("findings", "Findings", found, at)
+    sockets = "".join(_snapshots(recording))
+    if sockets:
+        yield Section("sockets", "Sockets (ss)", sockets, at)
+    yield Section("settings", "Settings and provenance", _settings(recording), at)
+    yield Section("again", "Run it again", _again(recording), at)
+
+
+def _scene_findings(one: Scene) -> str:
+    rows: list[Sequence[object]] = [
+        [f["point"], _severity(f["severity"]), f["sentence"], _filter(f["filter"])]
+        for f in cast("list[dict[str, Any]]", one.data["findings"])
+    ]
+    return table(("seen at", "", "finding", "Wireshark display filter"), rows) if rows else ""
+
+
+def _severity(word: str) -> Html:
+    return badge(word, "suspect" if word == "warning" else "ok")
+
+
+def _filter(text: str) -> Html:
+    return Html(f"<code>{escape(text)}</code>" if text else "")
+
+
+def _snapshots(recording: Recording) -> Iterator[str]:
+    """Yield every snapshot of `ss`, each word of it explained."""
+    for event in recording.timeline():
+        if event.kind != "snapshot":
+            continue
+        name = str(event.fields.get("file", ""))
+        try:
+            text = recording.file(name).read_text(encoding="utf-8", errors="replace")
+            sockets = ss.parse(text)
+        except (RecordingError, ValueError, OSError):
+            continue
+        label = f"{event.fields.get('node')}, {event.fields.get('label')}"
+        states = ", ".join(one.state for one in sockets) or "no sockets"
+        body = "".join(map(_socket, sockets[:200]))
+        raw = details("as ss printed it", f"<pre>{escape(text)}</pre>")
+        yield details(f"{label}: {states}", body + raw)
+
+
+def _socket(one: ss.Socket) -> str:
+    listens = one.state == "LISTEN"
+    rows: list[Sequence[object]] = [
+        ["Recv-Q", one.recv_q,
+         "connections that wait to be accepted" if listens else "octets the program has not read"],
+        ["Send-Q", one.send_q,
+         "how many may wait" if listens else "octets the peer has not acknowledged"],
+    ]  # fmt: skip
+    if one.timer is not None:
+        kind = glossary.TIMERS.get(one.timer.kind, one.timer.kind)
+        left = units.format_time(round(one.timer.expires, 6))
+        rows.append(["timer", f"{left}, {one.timer.retransmits} times before", kind])
+    if one.congestion:
+        rows.append(["congestion control", one.congestion, "algorithm of this socket"])
+    rows += [[word, "yes", glossary.explain(word)] for word in sorted(one.flags)]
+    rows += [[word, value, glossary.explain(word)] for word, value in one.values.items()]
+    rows += [[word, value, glossary.explain(word)] for word, value in one.skmem.items()]
+    rows += [[word, "", "not explained here"] for word in one.unknown]
+    head = f"<p><b>{escape(one.state)}</b> {escape(one.local.text)} → {escape(one.peer.text)}</p>"
+    body = table(("word", "value", "meaning"), rows)
+    return f'<div class="nl-socket">{head}{details("its figures, explained", body)}</div>'
+
+
+def _settings(recording: Recording) -> str:
+    manifest = recording.manifest
+    rows: list[Sequence[object]] = [
+        ["kernel", f"{manifest.kernel} ({manifest.machine})"],
+        ["netlab", manifest.netlab],
+        ["impairments by", manifest.backend],
+        ["status", manifest.status + (f": {manifest.reason}" if manifest.reason else "")],
+        ["fidelity", "; ".join((manifest.fidelity, *manifest.fidelity_reasons))],
+        ["took, s", round(max(0, manifest.ended_ns - manifest.started_ns) / 1e9, 3)],
+        ["topology", manifest.topology_sha256],
+    ]
+    rows += [[f"option {name}", str(value)] for name, value in manifest.options.items()]
+    rows += [[f"seed of {name}", str(value)] for name, value in manifest.seeds.items()]
+    parts = [table(("setting", "value"), rows)]
+    nodes = sorted(manifest.sysctls)
+    keys = sorted({key for node in nodes for key in manifest.sysctls[node]})
+    if keys:
+        lines = [[key, *(manifest.sysctls[node].get(key) for node in nodes)] for key in keys]
+        parts.append(details("sysctls", table(("sysctl", *nodes), lines)))
+    if manifest.files:
+        files = [[name, digest.size, digest.sha256] for name, digest in manifest.files.items()]
+        parts.append(details("files of the recording", table(("file", "octets", "sha256"), files)))
+    return "".join(parts)
+
+
+def _again(recording: Recording) -> str:
+    manifest = recording.manifest
+    variation = f" --variation {manifest.variation}" if manifest.variation else ""
+    command = f"netlab lab run {manifest.lab}{variation}"
+    check = f"netlab lab check results/{manifest.lab}/{manifest.run}"
+    return (
+        f"<pre>{escape(command)}</pre><p>Judge the recording again, without running anything:</p>"
+        f"<pre>{escape(check)}</pre>{_hint(RUN)}"
+    )
+
+
+# -- captures alone ---------------------------------------------------------------------------
+
+
+def _findings(summaries: Mapping[str, Summary]) -> str:
+    several = len(summaries) > 1
+    rows: list[Sequence[object]] = []
+    warnings: list[str] = []
+    for point, summary in summaries.items():
+        warnings += [f"{point}: {text}" if several else text for text in summary.warnings]
+        for found in summary.findings():
+            rows.append(_finding(found, point if several else None))
+    head = ["", "finding", "Wireshark display filter"]
+    head = ["seen at", *head] if several else head
+    listed = "".join(f"<li>{escape(text)}</li>" for text in warnings)
+    damaged = f'<ul class="nl-illegal">{listed}</ul>' if warnings else ""
+    return damaged + (table(head, rows) if rows else _hint("Nothing stands out."))
+
+
+def _finding(found: Finding, point: str | None) -> list[object]:
+    row: list[object] = [_severity(found.severity), found.sentence, _filter(found.filter)]
+    return row if point is None else [point, *row]
+
+
+def _files(summaries: Mapping[str, Summary]) -> str:
+    rows: list[Sequence[object]] = []
+    for point, summary in summaries.items():
+        totals = summary.totals
+        names = ", ".join(str(i["name"] or i["id"]) for i in totals["interfaces"][:8])
+        rows.append(
+            [point, totals["format"], summary.packets, totals["bytes"],
+             round(summary.duration_ns / 1e9, 6), len(summary.flows), names]
+        )  # fmt: skip
+    head = ("capture", "format", "packets", "octets", "seconds", "flows", "interfaces")
+    return table(head, rows)
+
+
+_FLOW = (
+    "stream", "proto", "orig_h", "orig_p", "resp_h", "resp_p", "orig_pkts", "resp_pkts",
+    "orig_payload_bytes", "resp_payload_bytes", "duration", "conn_state", "initial_rtt",
+    "orig_retransmission", "resp_retransmission", "closed_by",
+)  # fmt: skip
+_SHOWN = 100
+_NANOSECONDS = {"duration": 1e9, "initial_rtt": 1e6}
+_HEADS = {"duration": "duration, s", "initial_rtt": "initial_rtt, ms"}
+
+
+def _flows(summaries: Mapping[str, Summary]) -> str:
+    parts: list[str] = []
+    for point, summary in summaries.items():
+        flows = summary.flows
+        order = flows.rows_sorted("orig_bytes + resp_bytes")[:_SHOWN]
+        columns = [flows.column(name) for name in _FLOW]
+        rows = [[_shown(name, columns[at][row]) for at, name in enumerate(_FLOW)] for row in order]
+        heads = [_HEADS.get(name, name) for name in _FLOW]
+        more = len(flows) - len(rows)
+        note = _hint(f"The {len(rows)} largest; {more:,} more.") if more > 0 else ""
+        title = f"<h3>{escape(point)}</h3>" if len(summaries) > 1 else ""
+        parts.append(title + note + table(heads, rows))
+    return "".join(parts)
+
+
+def _shown(name: str, value: object) -> object:
+    if name in ("stream", "orig_p", "resp_p"):
+        return str(value)
+    if name in _NANOSECONDS and isinstance(value, int | float):
+        return round(value / _NANOSECONDS[name], 3)
+    return value
