@@ -91,6 +91,7 @@ PROBES: dict[str, tuple[Callable[[], bool], str]] = {
     "ethtool": (_has("ethtool"), "apt-get install ethtool"),
     "zstd": (_has("zstd"), "apt-get install zstd"),
     "uml": (_has("linux.uml"), "apt-get install user-mode-linux"),
+    "chromium": (_has("chromium"), "apt-get install chromium"),
     "captures": (CAPTURES.is_dir, f"no captures beside the checkout ({CAPTURES.name}/)"),
 }
 

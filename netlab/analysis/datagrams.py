@@ -27,8 +27,9 @@ class Datagram:
     """One packet that is not TCP, or a fragment of any.
 
     `text` says what it is in a few words. `about` are the ends of the connection whose packet an
-    ICMP error quotes. Ports are 0 where there are none. Streams are numbered from 0 for each pair
-    of ends; `forward` is the direction of a stream's first packet.
+    ICMP error quotes. Ports are 0 where there are none. Streams are numbered from -1 down, one for
+    each pair of ends, so that they do not meet those of TCP; `forward` is the direction of a
+    stream's first packet.
     """
 
     frame: int
@@ -59,7 +60,7 @@ def load(path: Path, *, most: int = 20_000) -> tuple[Datagram, ...]:
     found: list[Datagram] = []
     for frame in frames.read(path, count=most, snap=256):
         for one in _datagram(frame):
-            known = streams.setdefault((one.ends, one.protocol), (len(streams), one.source))
+            known = streams.setdefault((one.ends, one.protocol), (-1 - len(streams), one.source))
             found.append(_numbered(one, *known))
     return tuple(found)
 

@@ -28,10 +28,8 @@ EVERYTHING: Final = 1 << 62
 # name → (module, attribute): commands of the group that live elsewhere.
 ELSEWHERE: Final = {
     "diagram": ("netlab.cli.diagram", "diagram"),
-ELSEWHERE: Final = {
     "states": ("netlab.cli.states", "of_capture"),
     "report": ("netlab.cli.report", "pcap_report"),
-}
 }
 
 

@@ -334,7 +334,7 @@ def svg(topology: Topology) -> str:
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' "
         f"viewBox='0 0 {width} {height}' role='img'>",
         f"<title>{escape(topology.name)}</title>",
-        f"<desc>A network of {count} nodes: {escape(_description(topology))}</desc>",
+        f"<desc>A network of {count} nodes: {escape(description(topology))}</desc>",
         f"<style>{_STYLE}</style>",
         f"<rect width='{width}' height='{height}' fill='#fff'/>",
     ]
@@ -350,7 +350,8 @@ def svg(topology: Topology) -> str:
     return "\n".join([*parts, *labels, "</svg>"]) + "\n"
 
 
-def _description(topology: Topology) -> str:
+def description(topology: Topology) -> str:
+    """Return which nodes are joined, in words, for those who do not see the picture."""
     return ", ".join(f"{link.a.node} to {link.b.node}" for link in topology.links[:50])
 
 

@@ -6,6 +6,7 @@ Pure: what is read lies in the run's folder. Verdicts are those written beside t
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
@@ -41,7 +42,7 @@ def of_run(path: Path, *, plotly: str | None = None) -> str:
         *_network(recordings[0]),
     ]
     if len(scenes) > 1:
-        sections.append(Section("beside", "Side by side", _side_by_side(recordings, scenes, told)))
+        sections.append(Section("figures", "Side by side", _side_by_side(recordings, scenes, told)))
     after: list[Section] = []
     for at, recording in enumerate(recordings):
         after += _recorded(at, recording, scenes[at])
@@ -161,10 +162,15 @@ def _network(recording: Recording) -> Iterator[Section]:
     """Yield the picture of the topology; nothing where it cannot be read."""
     try:
         file = recording.file("topology.resolved.json")
-        picture = graph.svg(yaml.load(file))
+        topology = yaml.load(file)
+        picture = graph.svg(topology)
     except (NetlabError, OSError):
         return
-    yield Section("network", "Network", f'<div class="nl-network nl-wide">{picture}</div>')
+    # An image of its own, so that its styles do not reach the page.
+    data = base64.b64encode(picture.encode()).decode()
+    alt = escape(graph.description(topology))
+    image = f'<img alt="{alt}" src="data:image/svg+xml;base64,{data}">'
+    yield Section("network", "Network", f'<div class="nl-network nl-wide">{image}</div>')
 
 
 _FIGURES = (

@@ -7,6 +7,7 @@ differ (include/uapi/linux/tcp.h; iproute2, misc/ss.c).
 from __future__ import annotations
 
 FIELDS: dict[str, str] = {
+    "bbr": "what BBR reckons with: bandwidth, least round trip time, gains",
     "ts": "time stamps are in use (RFC 7323)",
     "sack": "selective acknowledgements are in use (RFC 2018)",
     "ecn": "explicit congestion notification was agreed on (RFC 3168)",

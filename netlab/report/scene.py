@@ -73,12 +73,7 @@ _ROW = (
 def look(path: Path) -> Captured:
     """Read a capture as far as a scene shows it; CaptureError if it is none."""
     summary = summarize(path)
-    total = sum(
-        orig + resp
-        for orig, resp in zip(
-            summary.flows.column("orig_pkts"), summary.flows.column("resp_pkts"), strict=True
-        )
-    )
+    total = sum(_counts(summary).values())
     kept: bool | list[int] = True if total <= MOST else _choose(summary)
     detailed = summarize(path, segments=kept, checksums=True)
     table = detailed.segments()
@@ -111,7 +106,7 @@ def look(path: Path) -> Captured:
         sorted((*shown, *others), key=lambda p: (p.time_ns, p.frame)),
         rows,
         {name: table.column(name) for name in _ROW},
-        total - len(shown),
+        max(0, total - len(shown)),
         octets,
         link,
     )
@@ -119,11 +114,7 @@ def look(path: Path) -> Captured:
 
 def _choose(summary: Summary) -> list[int]:
     """Return streams of at most `MOST` segments together: those with findings, then in order."""
-    count: dict[int, int] = {}
-    names = ("proto", "stream", "orig_pkts", "resp_pkts")
-    for proto, stream, orig, resp in zip(*map(summary.flows.column, names), strict=True):
-        if proto == "tcp":
-            count[stream] = orig + resp
+    count = _counts(summary)
     notable = [stream for finding in summary.findings() for stream in finding.streams]
     chosen: list[int] = []
     room = MOST
@@ -134,6 +125,13 @@ def _choose(summary: Summary) -> list[int]:
     if not chosen and count:
         chosen = [s for s in sorted(count, key=count.__getitem__)[:1] if count[s] <= LARGEST]
     return chosen
+
+
+def _counts(summary: Summary) -> dict[int, int]:
+    """Return how many segments each TCP stream has."""
+    names = ("proto", "stream", "orig_pkts", "resp_pkts")
+    rows = zip(*map(summary.flows.column, names), strict=True)
+    return {stream: orig + resp for proto, stream, orig, resp in rows if proto == "tcp"}
 
 
 # -- a scene ----------------------------------------------------------------------------------
@@ -218,7 +216,7 @@ def _scene(
         "start_ns": str(start),
         "points": points,
         "links": [one.link for one in captured.values()],
-        "conversations": _conversations(ways, points),
+        "conversations": _conversations(ways, points, homes),
         "passages": _passages(ways, captured, points, start, octets),
         "left_out": sum(one.left_out for one in captured.values()),
         "findings": _findings(captured),
@@ -227,7 +225,9 @@ def _scene(
     return Scene(name, data, bytes(octets))
 
 
-def _conversations(ways: Journeys, points: Sequence[str]) -> list[dict[str, Any]]:
+def _conversations(
+    ways: Journeys, points: Sequence[str], homes: Mapping[str, str]
+) -> list[dict[str, Any]]:
     count: dict[int, int] = {}
     protocol: dict[int, str] = {}
     about: dict[int, datagrams.Ends] = {}
@@ -250,6 +250,10 @@ def _conversations(ways: Journeys, points: Sequence[str]) -> list[dict[str, Any]
             "answerer": _end(*one.answerer),
             "ports": [one.opener[1], one.answerer[1]],
             "points": [points.index(point) for point in one.points],
+            "homes": [
+                points.index(homes[end[0]]) if end[0] in homes else None
+                for end in (one.opener, one.answerer)
+            ],
             "stream": _stream(one),
             "count": count[one.number],
             "about": by_ends.get(about[one.number]) if one.number in about else None,

@@ -213,7 +213,15 @@ export class Ladder {
     const next = this.nextLane(p, lane);
     const [x, bottom] = found[found.length - 1];
     if (p.lost >= 0) found.push([x + (this.x[next] - x) * 0.6, bottom + 3, true]);
-    else if (found.length === 1 && next !== lane) found.push([x + (this.x[next] - x) * 0.25, bottom, false]);
+    else if (found.length === 1 && this.x.length > 1) {
+      // Seen once: it comes from somewhere between, or goes there.
+      const [point] = p.points;
+      const arrives = p.conversation.homes[p.forward ? 1 : 0] === point.point;
+      const inner = lane === 0 ? 1 : lane - 1;
+      const away = x + (this.x[arrives ? inner : next] - x) * 0.4;
+      if (arrives) found.unshift([away, bottom, false]);
+      else if (next !== lane) found.push([away, bottom, false]);
+    }
     return found;
   }
 

@@ -20,12 +20,17 @@ function same(a, b) {
   return (a[0] === b[0] && a[1] === b[1]) || (a[0] === b[1] && a[1] === b[0]);
 }
 
+// WebGL only where there is much to draw.
+function kind(x) {
+  return x.length > 4000 ? "scattergl" : "scatter";
+}
+
 function line(name, x, y, more = {}) {
-  return { name, x, y, type: "scattergl", mode: "lines", line: { width: 1.5, ...more.line }, ...more };
+  return { name, x, y, type: kind(x), mode: "lines", line: { width: 1.5, ...more.line }, ...more };
 }
 
 function dots(name, x, y, more = {}) {
-  return { name, x, y, type: "scattergl", mode: "markers", marker: { size: 5, ...more.marker }, ...more };
+  return { name, x, y, type: kind(x), mode: "markers", marker: { size: 5, ...more.marker }, ...more };
 }
 
 // Time-sequence as tcptrace draws it: each segment a bar from its first number to its last, the
@@ -183,7 +188,9 @@ export function layout(axis, marks) {
 }
 
 export function draw(Plotly, scene, number, into, onPacket) {
-  const marks = (scene.marks ?? []).filter((m) => m.kind === "phase");
+  const rows = scene.of(number);
+  const [from, to] = [scene.at[rows[0]] - 1e6, Math.max(...rows.slice(-500).map((i) => scene.end[i])) + 1e6];
+  const marks = (scene.marks ?? []).filter((m) => m.kind === "phase" && m.at >= from && m.at <= to);
   const found = plots(scene, number);
   if (!found.length) into.append(html("p", { class: "nl-hint" }, "There is nothing to plot here."));
   for (const { title, traces, axis, note } of found) {

@@ -1,0 +1,63 @@
+"""Pages in a real browser without a network: Debian's chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.conftest import ROOT
+
+LABS = ROOT / "labs"
+
+
+@dataclass
+class Watched:
+    """A page, and what it should not do: complain, or ask for anything but itself."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list[str])
+    requests: list[str] = field(default_factory=list[str])
+
+    def open(self, path: Path) -> Page:
+        """Open a file and wait until the page says it is ready."""
+        self.page.on(
+            "console",
+            lambda said: (
+                self.complaints.append(said.text) if said.type in ("error", "warning") else None
+            ),
+        )
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.resolve().as_uri())
+        self.page.wait_for_selector("html[data-ready=yes]", timeout=30_000)
+        return self.page
+
+    def quiet(self) -> None:
+        """Fail if the page complained or asked for something that is not in it."""
+        assert self.complaints == []
+        outside = [url for url in self.requests if not url.startswith(("file:", "data:", "blob:"))]
+        assert outside == []
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Generator[Browser]:
+    """Return Debian's chromium, headless."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def watched(chromium: Browser, request: pytest.FixtureRequest) -> Generator[Watched]:
+    """Return a page in a browser that is offline; its parameters are those of a context."""
+    options = {"viewport": {"width": 1280, "height": 900}, **getattr(request, "param", {})}
+    context = chromium.new_context(offline=True, **options)
+    yield Watched(context.new_page())
+    context.close()

@@ -1,0 +1,248 @@
+"""Reports opened in chromium, offline: what is drawn, what a click and a key do, how it fits."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netlab.analysis import headers
+from netlab.analysis.frames import read
+from netlab.report import bundle, document, page
+from tests.browser.conftest import LABS, Watched
+from tests.browser.traffic import bulk
+
+pytestmark = pytest.mark.needs("chromium")
+
+WIDE = {"viewport": {"width": 1280, "height": 900}}
+NARROW = {"viewport": {"width": 400, "height": 800}}
+
+
+def plotly() -> str:
+    """Return the charts library."""
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+def report(lab: str, folder: Path, *, charts: bool = False) -> Path:
+    """Write the report of a lab's own recording."""
+    path = folder / f"{lab}.html"
+    text = document.of_run(LABS / lab / "recording", plotly=plotly() if charts else None)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_click_on_a_segment_shows_its_headers(tmp_path: Path, watched: Watched) -> None:
+    opened = watched.open(report("pmtu-black-hole", tmp_path))
+    opened.locator("[data-index]").nth(1).click()
+    inspector = opened.locator(".nl-inspector")
+    assert "SYN-ACK seq=0 ack=1" in inspector.locator("h4").inner_text()
+    names = inspector.locator(".nl-header > summary").all_inner_texts()
+    assert [name.split()[0] for name in names[:3]] == ["Ethernet", "IPv4", "TCP"]
+    assert "TCP checksum is right" in inspector.inner_text()
+    watched.quiet()
+
+
+def test_keys_step_through_the_packets(tmp_path: Path, watched: Watched) -> None:
+    opened = watched.open(report("pmtu-black-hole", tmp_path))
+    opened.locator(".nl-scroll").focus()
+    for _ in range(3):
+        opened.keyboard.press("ArrowDown")
+    assert opened.locator(".nl-inspector h4").inner_text().startswith("3:")
+    active = opened.locator(".nl-scroll").get_attribute("aria-activedescendant")
+    assert opened.locator(f"#{active}").get_attribute("aria-selected") == "true"
+    opened.keyboard.press("End")
+    last = opened.locator(".nl-inspector h4").inner_text()
+    opened.get_by_role("button", name="the packet before").click()
+    assert opened.locator(".nl-inspector h4").inner_text() != last
+    watched.quiet()
+
+
+def test_what_a_black_hole_swallows_is_seen_to_vanish(tmp_path: Path, watched: Watched) -> None:
+    opened = watched.open(report("pmtu-black-hole", tmp_path))
+    opened.get_by_label("variation").select_option("black-hole")
+    opened.get_by_label("which packets").select_option("trouble")
+    lost = opened.locator(".nl-lost")
+    assert lost.count() > 5
+    assert opened.locator(".nl-cross").count() == lost.count()
+    lost.first.click()
+    assert "never arrived" in opened.locator(".nl-inspector").inner_text()
+    watched.quiet()
+
+
+def test_two_variations_stand_side_by_side(tmp_path: Path, watched: Watched) -> None:
+    opened = watched.open(report("pmtu-black-hole", tmp_path))
+    opened.get_by_label("beside it").select_option("clamp")
+    opened.wait_for_selector("#scene-2 .nl-view")
+    boxes = [opened.locator(f"#scene-{n} .nl-ladder").bounding_box() for n in (1, 2)]
+    assert boxes[0] is not None
+    assert boxes[1] is not None
+    assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
+    watched.quiet()
+
+
+def test_time_to_scale_keeps_the_order_and_the_distances(tmp_path: Path, watched: Watched) -> None:
+    opened = watched.open(report("pmtu-black-hole", tmp_path))
+    opened.get_by_label("time to scale").check()
+    opened.wait_for_timeout(100)
+    tops: list[list[float]] = opened.evaluate(
+        """() => [...document.querySelectorAll('.nl-packet')].map(g =>
+             [parseFloat(g.querySelector('.nl-line').getAttribute('d').slice(1).split(' ')[1]),
+              parseFloat(g.getAttribute('aria-label').split(', ')[1])])"""
+    )
+    heights, times = zip(*tops, strict=True)
+    assert list(heights) == sorted(heights)
+    scale = (heights[-1] - heights[0]) / (times[-1] - times[0])
+    for y, at in tops:  # stamps in labels have a resolution of 1 µs, heights of 0.1 pixel
+        assert y - heights[0] == pytest.approx((at - times[0]) * scale, abs=0.2 + 2e-6 * scale)
+    watched.quiet()
+
+
+def test_plots_are_drawn_when_they_come_into_view(tmp_path: Path, watched: Watched) -> None:
+    opened = watched.open(report("path-mtu", tmp_path, charts=True))
+    opened.locator(".nl-plots").first.scroll_into_view_if_needed()
+    opened.wait_for_selector(".nl-plot .main-svg", timeout=20_000)
+    captions = opened.locator(".nl-plots figcaption b").all_inner_texts()
+    assert "Sequence numbers over time" in captions
+    assert "Round trip times" in captions
+    watched.quiet()
+
+
+@pytest.mark.parametrize(
+    "watched",
+    [{**size, "color_scheme": scheme} for size in (WIDE, NARROW) for scheme in ("light", "dark")],
+    indirect=True,
+    ids=["wide-light", "wide-dark", "narrow-light", "narrow-dark"],
+)
+@pytest.mark.parametrize("lab", ["handshake", "pmtu-black-hole", "path-mtu"])
+def test_nothing_sticks_out_or_overlaps(tmp_path: Path, watched: Watched, lab: str) -> None:
+    opened = watched.open(report(lab, tmp_path))
+    opened.locator("[data-index]").nth(2).click()
+    wide, shown = opened.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= shown
+    overlaps: list[str] = opened.evaluate(
+        """() => {
+          const found = [];
+          for (const kind of ['.nl-label', '.nl-time', '.nl-lanes text']) {
+            const boxes = [...document.querySelectorAll(kind)]
+              .map(e => [e.textContent, e.getBoundingClientRect()]);
+            for (let i = 1; i < boxes.length; i++) {
+              const [a, b] = [boxes[i - 1][1], boxes[i][1]];
+              if (a.right > b.left + 1 && b.right > a.left + 1
+                  && a.bottom > b.top + 2 && b.bottom > a.top + 2)
+                found.push(`${boxes[i - 1][0]} over ${boxes[i][0]}`);
+            }
+          }
+          const page = document.documentElement.clientWidth;
+          for (const e of document.querySelectorAll('.nl-lanes text, .nl-label'))
+            if (e.getBoundingClientRect().right > page) found.push(`${e.textContent} sticks out`);
+          return found;
+        }"""
+    )
+    assert overlaps == []
+    ink, paper = opened.evaluate(
+        "['color', 'backgroundColor'].map(k => getComputedStyle(document.body)[k])"
+    )
+    assert contrast(ink, paper) >= 7
+    watched.quiet()
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast ratio of WCAG 2.2 of two colours as browsers write them."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(p) / 255 for p in colour.partition("(")[2].rstrip(")").split(",")[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return sum(c * w for c, w in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_a_hundred_thousand_packets_stay_quick(
+    tmp_path: Path, watched: Watched, record_property: Any
+) -> None:
+    capture = bulk(tmp_path / "bulk.pcap", 100_000)
+    path = tmp_path / "bulk.html"
+    path.write_text(document.of_captures({"a": capture}), encoding="utf-8")
+    assert path.stat().st_size < 12_000_000
+    opened = watched.open(path)
+    paint = opened.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    ready = opened.evaluate("performance.now()")
+    record_property("first_paint_ms", paint)
+    drawn = opened.locator(".nl-packet").count()
+    assert 5 < drawn < 200  # only what is in view
+    longest: float = opened.evaluate(
+        """async () => {
+          const view = document.querySelector('.nl-scroll');
+          let longest = 0, last = performance.now();
+          for (let i = 1; i <= 60; i++) {
+            view.scrollTop = (view.scrollHeight * i) / 61;
+            await new Promise(requestAnimationFrame);
+            const now = performance.now();
+            longest = Math.max(longest, now - last);
+            last = now;
+          }
+          return longest;
+        }"""
+    )
+    record_property("longest_frame_ms", longest)
+    print(f"first paint {paint:.0f} ms, ready {ready:.0f} ms, longest frame {longest:.0f} ms")
+    opened.get_by_label("time to scale").check()
+    opened.wait_for_selector(".nl-bar")
+    opened.locator(".nl-picture").click(position={"x": 300, "y": 200})
+    assert opened.locator(".nl-inspector h4").count() == 1
+    watched.quiet()
+
+
+def test_the_page_decodes_headers_as_the_library_does(watched: Watched, tmp_path: Path) -> None:
+    frames = [
+        (frame.data[:160], frame.link)
+        for capture in sorted(LABS.glob("*/recording/*/captures/*.pcap"))
+        for frame in read(capture, count=12)
+    ]
+    draw = random.Random(7)
+    for data, link in draw.sample(frames, min(len(frames), 300)):  # and damaged in every way
+        broken = bytearray(data[: draw.randrange(len(data) + 1)])
+        for _ in range(draw.randrange(4)):
+            if broken:
+                broken[draw.randrange(len(broken))] = draw.randrange(256)
+        frames.append((bytes(broken), link))
+    empty = tmp_path / "empty.html"
+    empty.write_text("<!doctype html><title>x</title><html data-ready=yes>", encoding="utf-8")
+    opened = watched.open(empty)
+    found: list[Any] = opened.evaluate(
+        """async ([code, layouts, packets]) => {
+          const url = URL.createObjectURL(new Blob([code], {type: 'text/javascript'}));
+          const {decode} = await import(url);
+          return packets.map(([hex, link]) => {
+            const octets = Uint8Array.from(hex.match(/../g) ?? [], h => parseInt(h, 16));
+            const {headers, odd, cut} = decode(octets, link, layouts);
+            return [headers.map(h => [h.name, h.octet, h.length, h.source, h.inside,
+              h.fields.map(f => [f.name, f.bit, f.bits, f.text, f.octet])]), odd, cut];
+          });
+        }""",
+        [
+            bundle.script("packet.js", ending="\nexport { decode };\n"),
+            page.shared()["layouts"],
+            [[data.hex(), link] for data, link in frames],
+        ],
+    )
+    for (data, link), seen in zip(frames, found, strict=True):
+        packet = headers.decode(data, link=link)
+        expected = [
+            [
+                [
+                    h.name, h.octet, h.length, h.source, h.inside,
+                    [[f.name, f.bit, f.bits, f.text, f.octet] for f in h.fields],
+                ]
+                for h in packet.headers
+            ],
+            list(packet.odd),
+            packet.cut,
+        ]  # fmt: skip
+        assert seen == expected, (data.hex(), link)
+    print(f"{len(frames)} packets decoded alike")

@@ -1,0 +1,127 @@
+"""Reports as files: self-contained, small enough, and safe with names that mean harm."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netlab.analysis import ss
+from netlab.errors import CaptureError, RecordingError
+from netlab.recording import Recording
+from netlab.report import bundle, document, glossary, scene
+from tests.conftest import ROOT
+
+LABS = ROOT / "labs"
+
+
+def plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+def test_a_report_loads_nothing_from_anywhere() -> None:
+    text = document.of_run(LABS / "handshake" / "recording", plotly=plotly())
+    assert not re.findall(r"""<(?:script|link|img|iframe)[^>]*(?:src|href)=["']?http""", text)
+    assert not re.findall(r"@import|url\(http", text)
+    assert len(text) < 6_000_000
+
+
+def test_a_report_without_charts_has_none_of_the_library() -> None:
+    text = document.of_run(LABS / "handshake" / "recording")
+    assert 'id="plotly"' not in text
+    assert len(text) < 1_000_000
+
+
+def test_the_same_recording_gives_the_same_bytes() -> None:
+    run = LABS / "pmtu-black-hole" / "recording"
+    assert document.of_run(run) == document.of_run(run)
+
+
+def test_names_that_mean_harm_stay_text(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(LABS / "handshake" / "recording", run)
+    harm = "</script><img src=x onerror=alert(1)>"
+    told = json.loads((run / "checks.json").read_text())
+    told["title"] = told["checks"][0]["sentence"] = told["checks"][0]["claim"] = harm
+    told["checks"][0]["verdict"]["observed"] = harm
+    (run / "checks.json").write_text(json.dumps(told))
+    manifest = json.loads((run / "ipv4" / "manifest.json").read_text())
+    manifest["options"]["message"] = harm
+    (run / "ipv4" / "manifest.json").write_text(json.dumps(manifest))
+    snapshot = run / "ipv4" / "snapshots" / "established.client.ss.txt"
+    snapshot.write_text(snapshot.read_text() + " <b>harm</b>")
+    text = document.of_run(run)
+    assert "<img src=x" not in text
+    assert "<b>harm" not in text
+    assert "&lt;img src=x onerror=alert(1)&gt;" in text
+
+
+@pytest.mark.parametrize("lab", sorted(p.parent.name for p in LABS.glob("*/recording")))
+def test_every_kept_recording_has_a_page(lab: str) -> None:
+    text = document.of_run(LABS / lab / "recording")
+    assert "<h2>Verdicts</h2>" in text
+    assert "checks:" in text
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError):
+        document.of_run(tmp_path)
+    (tmp_path / "a.pcap").write_bytes(b"no capture at all, but long enough to be one")
+    with pytest.raises(CaptureError):
+        document.of_captures({"a": tmp_path / "a.pcap"})
+
+
+def test_too_big_packets_are_those_the_router_complained_of() -> None:
+    one = scene.of_recording(Recording.open(LABS / "path-mtu" / "recording" / "ipv4"))
+    columns = one.data["passages"]
+    lost = sum(place >= 0 for place in columns["lost"])
+    complaints = sum("MTU 1400" in (text or "") for text in columns["text"])
+    assert lost == complaints > 0
+
+
+def test_a_router_that_cuts_loses_nothing() -> None:
+    one = scene.of_recording(Recording.open(LABS / "path-mtu" / "recording" / "no-pmtu-disc"))
+    assert all(place < 0 for place in one.data["passages"]["lost"])
+
+
+def test_octets_are_found_where_a_passage_says() -> None:
+    one = scene.of_recording(Recording.open(LABS / "handshake" / "recording" / "ipv4"))
+    for place in one.data["passages"]["octets"]:
+        octets = one.octets[place[0] : place[0] + place[1]]
+        assert octets[12:14] == b"\x08\x00"
+        assert octets[23] == 6
+
+
+def test_modules_are_joined_without_imports() -> None:
+    text = bundle.script("page.js")
+    assert not re.findall(r"^(?:import|export) ", text, re.MULTILINE)
+    assert text.index("class Ladder") < text.index("class View")
+
+
+def test_every_word_of_the_snapshots_is_explained() -> None:
+    unknown: set[str] = set()
+    for path in LABS.glob("*/recording/*/snapshots/*.ss.txt"):
+        for one in ss.parse(path.read_text(encoding="utf-8")):
+            words = {*one.values, *one.flags, *one.skmem}
+            unknown |= {word for word in words if not glossary.explain(word)}
+    assert unknown <= ss.FLAGS
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=150, deadline=None)
+def test_any_bytes_behind_a_header_make_a_page(data: bytes) -> None:
+    import tempfile
+
+    head = bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.pcap"
+        record = bytes(8) + len(data).to_bytes(4, "little") * 2 + data
+        path.write_bytes(head + record + data)
+        assert "<h2>Findings</h2>" in document.of_captures({"a": path})
