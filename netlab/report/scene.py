@@ -10,18 +10,20 @@ Times are nanoseconds after `start_ns`, the first packet or event. Nothing here 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from netlab.analysis import datagrams, frames, journal, journey, segments
+from netlab.analysis import datagrams, frames, histories, journal, journey, segments
 from netlab.analysis.capture import Summary, summarize
 from netlab.analysis.datagrams import Datagram
 from netlab.analysis.evidence import Evidence, NoEvidenceError
 from netlab.analysis.journey import Conversation, Journeys, Packet, Passage
 from netlab.analysis.samples import Samples
+from netlab.analysis.segments import Segment
+from netlab.analysis.states import History, reconstruct
 from netlab.errors import CaptureError, NetlabError, RecordingError
 from netlab.recording import Recording
 
@@ -31,6 +33,10 @@ LARGEST = 2_000_000
 """Segments of a connection that are looked at in order to show the first `MOST`."""
 SNAP = 160
 """Octets kept of a packet: all its headers, for the inspector."""
+REBUILT = 20
+"""Connections whose states are told."""
+LONGEST = 5_000
+"""Segments of a connection whose states are told."""
 DRAWN = 4_000
 """Samples of one socket that are drawn; more are thinned out evenly."""
 
@@ -139,7 +145,8 @@ def _counts(summary: Summary) -> dict[int, int]:
 
 def of_captures(name: str, paths: Mapping[str, Path]) -> Scene:
     """Return the scene of one capture, or of several by the names of their points."""
-    return _scene(name, {point: look(path) for point, path in paths.items()}, {}, (), {})
+    captured = {point: look(path) for point, path in paths.items()}
+    return _scene(name, captured, {}, (), {}, _told_by_segments)
 
 
 def of_recording(recording: Recording) -> Scene:
@@ -158,7 +165,18 @@ def of_recording(recording: Recording) -> Scene:
         "fates": _fates(recording, start),
     }
     name = recording.manifest.variation or recording.manifest.run
-    return _scene(name, captured, _homes(recording, captured), early, beside)
+
+    def told(
+        segments_by_point: Mapping[str, Sequence[Segment]], one: Conversation
+    ) -> History | None:
+        by_node = {point.partition(":")[0]: rows for point, rows in segments_by_point.items()}
+        try:
+            nodes = histories.nodes_of(recording.file("topology.resolved.json").read_text("utf-8"))
+            return histories.history(evidence, by_node, nodes, one.answerer[1])
+        except (NetlabError, OSError, ValueError):
+            return _told_by_segments(segments_by_point, one)
+
+    return _scene(name, captured, _homes(recording, captured), early, beside, told)
 
 
 def _points(evidence: Evidence) -> Iterable[tuple[str, Path, Mapping[str, Any]]]:
@@ -203,6 +221,7 @@ def _scene(
     homes: Mapping[str, str],
     early: Iterable[str],
     beside: Mapping[str, Any],
+    told: Told,
 ) -> Scene:
     ways = journey.follow(
         {point: one.packets for point, one in captured.items()}, homes=homes, ended_early=early
@@ -220,6 +239,7 @@ def _scene(
         "passages": _passages(ways, captured, points, start, octets),
         "left_out": sum(one.left_out for one in captured.values()),
         "findings": _findings(captured),
+        "histories": list(_histories(ways, captured, start, told)),
         **beside,
     }
     return Scene(name, data, bytes(octets))
@@ -344,6 +364,50 @@ def _findings(captured: Mapping[str, Captured]) -> list[dict[str, Any]]:
         for point, one in captured.items()
         for finding in one.summary.findings()
     ]
+
+
+Told = Callable[[Mapping[str, Sequence[Segment]], Conversation], History | None]
+"""Tells the states of a conversation by its segments at each point, and what else is known."""
+
+
+def _told_by_segments(
+    segments_by_point: Mapping[str, Sequence[Segment]], one: Conversation
+) -> History | None:
+    point = next((p for p in one.points if segments_by_point.get(p)), None)
+    return None if point is None else reconstruct(segments_by_point[point])
+
+
+def _histories(
+    ways: Journeys, captured: Mapping[str, Captured], start: int, told: Told
+) -> Iterator[dict[str, Any]]:
+    """Yield the states of both ends of the first conversations that are not too long."""
+    for one in islice((c for c in ways.conversations if min(c.streams.values()) >= 0), REBUILT):
+        rows = {
+            point: [
+                packet
+                for packet in captured[point].packets
+                if isinstance(packet, Segment) and packet.stream == stream
+            ]
+            for point, stream in one.streams.items()
+        }
+        if max(map(len, rows.values())) > LONGEST:
+            continue
+        history = told(rows, one)
+        if history is not None:
+            yield {"conversation": one.number, **_since(history.record(), start)}
+
+
+def _since(record: dict[str, Any], start: int) -> dict[str, Any]:
+    """Return the record of a history with times after `start`."""
+
+    def moved(at: int | None) -> int | None:
+        return None if at is None else at - start
+
+    for span in record["spans"]:
+        span["from"], span["to"] = moved(span.pop("from_ns")), moved(span.pop("to_ns"))
+    for change in record["transitions"]:
+        change["at"] = moved(change.pop("at_ns"))
+    return record
 
 
 # -- what was recorded beside -----------------------------------------------------------------

@@ -101,6 +101,21 @@ def test_time_to_scale_keeps_the_order_and_the_distances(tmp_path: Path, watched
     watched.quiet()
 
 
+def test_the_way_through_the_states_is_drawn_and_leads_to_packets(
+    tmp_path: Path, watched: Watched
+) -> None:
+    opened = watched.open(report("teardown", tmp_path))
+    client, server = opened.locator(".nl-machines figure").all()
+    steps = [text.split(" ")[2] for text in client.locator("li").all_inner_texts()]
+    assert steps == ["SYN-SENT", "ESTABLISHED", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT"]
+    assert client.locator(".nl-taken").count() == 5
+    assert "LAST-ACK" in server.inner_text()
+    client.get_by_role("button", name="SYN-SENT → ESTABLISHED").click()
+    assert "SYN-ACK" in opened.locator(".nl-inspector h4").inner_text()
+    assert opened.locator(".nl-illegal").count() == 0
+    watched.quiet()
+
+
 def test_plots_are_drawn_when_they_come_into_view(tmp_path: Path, watched: Watched) -> None:
     opened = watched.open(report("path-mtu", tmp_path, charts=True))
     opened.locator(".nl-plots").first.scroll_into_view_if_needed()
