@@ -4,7 +4,8 @@ A single file for `python3 -I -S`, standard library only. Standard input holds J
 `[seconds after the start, what it is called, [requests]]` in the order of time; a request is an
 rtnetlink message in hexadecimal that asks for an acknowledgement. Each change prints one line of
 JSON: `at` (asked, s), `what`, `time_ns` (when it was done, CLOCK_REALTIME), `late` (s), `errno` (0
-when the kernel took every request). Times count from when this program has read its input.
+when the kernel took every request). Times count from the argument, an instant of CLOCK_MONOTONIC in
+seconds; without one, from when this program has read its input.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def ask(route: socket.socket, request: bytes) -> int:
 def main() -> int:
     """Follow the timetable to its end; 1 if the kernel refused a change."""
     rows = json.load(sys.stdin)
-    start = time.monotonic()
+    start = float(sys.argv[1]) if len(sys.argv) > 1 else time.monotonic()
     refused = False
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as route:
         for at, what, requests in rows:

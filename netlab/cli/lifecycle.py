@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from netlab.cli.topology import impair_option, load_topology, topology_options
+from netlab.cli.topology import impair_option, load_topology, plan_here, topology_options
 from netlab.errors import UsageError
 
 Json = dict[str, Any]
@@ -45,10 +45,9 @@ def up(
     wanted = Backend(impair) if impair else None
     topology = load_topology(file, topo, settings)
     if dry_run:
-        from netlab.plan.build import build
         from netlab.plan.script import script
 
-        click.echo(script(build(topology, impair=wanted)), nl=False)
+        click.echo(script(plan_here(topology, wanted, rootless=rootless)), nl=False)
         return
     from netlab.engine import lifecycle
 

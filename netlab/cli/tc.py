@@ -75,6 +75,9 @@ def show(
         places = (f"{row[key]:{w}}" for key, w in zip(("link", "from", "to"), widths, strict=True))
         words = _text(row["now"]) or "-"
         changed = f"  (file: {_text(row['asked']) or '-'})" if row["now"] != row["asked"] else ""
+        if row["seconds_left"] is not None:
+            then = _text(row["then"]) or "-"
+            changed += f"  (for another {row['seconds_left']:.1f} s, then {then})"
         click.echo("  ".join(places) + f"  {words}{changed}")
         if row["counters"]:
             counted = ", ".join(f"{count} {name}" for name, count in _counted(row["counters"]))
@@ -99,10 +102,10 @@ def set_(
 ) -> None:
     """Change what LINK does to packets, in both directions or in those --from and --to select.
 
-    What is not named stays; 0 takes a word away. The words are those of a topology file.
+    What is not named stays; 0 takes a word away. The words are those of a topology file. With --for
+    the command returns at once, and the lab itself goes back when the time is over.
     """
     from netlab.engine import live
-    from netlab.model.impairment import PERFECT
     from netlab.units import parse_time
 
     settings = {word: _value(word, text) for word, text in given.items() if text is not None}
@@ -122,25 +125,18 @@ def set_(
     lab = _find(lab_name)
     chosen = _choose(lab, link, sender, receiver)
     _warn(chosen)
-    wanted = [(d, live.parse(settings, PERFECT if only else d.now)) for d in chosen]
-    _change(lab, wanted)
-    if seconds is None:
-        return
-    try:
-        time.sleep(seconds)
-    finally:
-        lab = _find(lab.id)
-        now = {(d.link, d.way): d for d in live.directions(lab)}
-        _change(lab, [(now[d.link, d.way], d.now) for d in chosen])
+    _change(lab, [live.wish(d, settings, only=only, seconds=seconds) for d in chosen])
 
 
 @tc.command()
 @_selection
 def reset(link: str | None, lab_name: str | None, sender: str | None, receiver: str | None) -> None:
     """Go back to what the topology file says, for LINK or every link."""
+    from netlab.engine.live import Wish
+
     lab = _find(lab_name)
     chosen = _choose(lab, link, sender, receiver)
-    _change(lab, [(d, d.asked) for d in chosen if d.now != d.asked])
+    _change(lab, [Wish(d, d.asked) for d in chosen if d.now != d.asked or d.then is not None])
 
 
 def _find(name: str | None) -> Lab:
@@ -230,12 +226,15 @@ def _counted(counters: Json) -> list[tuple[str, int]]:
 def _told(direction: Direction, counters: Json) -> Json:
     from netlab.model.dump import shaping
 
+    left = None if direction.then is None else max(0.0, direction.until - time.monotonic())
     return {
         "link": direction.link,
         "from": direction.sender,
         "to": direction.receiver,
         "asked": shaping(direction.asked),
         "now": shaping(direction.now),
+        "then": None if direction.then is None else shaping(direction.then),
+        "seconds_left": left,
         "backend": direction.backend,
         "qdiscs": list(direction.shapes),
         "counters": counters.get(direction.link, {}).get(direction.way, {}),

@@ -11,6 +11,8 @@ import click
 
 if TYPE_CHECKING:
     from netlab.model.topology import Topology
+    from netlab.plan.backend import Backend
+    from netlab.plan.operations import Plan
 
 FILE = click.Path(path_type=Path)
 Command = Callable[..., None]
@@ -61,6 +63,28 @@ impair_option = click.option(
 )
 
 
+def plan_here(topology: Topology, impair: Backend | None, *, rootless: bool | None = None) -> Plan:
+    """Return the plan that `up` would carry out on this machine.
+
+    The machine is asked only if links are impaired and `impair` leaves a choice to it. Where no lab
+    can be built at all, the plan is that of a machine that can do everything, with a warning.
+    """
+    from netlab.errors import CapabilityError
+    from netlab.plan.build import build
+
+    if str(impair) == "netem" or not any(link.forward or link.backward for link in topology.links):
+        return build(topology, impair=impair)
+    from netlab.engine.probe import quick, trial
+
+    try:
+        with trial(rootless=rootless) as found:
+            capabilities = quick(found.channel)
+    except CapabilityError as error:
+        click.echo(f"warning: made without looking at this machine: {error}", err=True)
+        capabilities = None
+    return build(topology, capabilities, impair)
+
+
 @click.command()
 @topology_options
 @impair_option
@@ -75,14 +99,13 @@ def plan(
     """Print what `up FILE` would do, as a commented shell script.
 
     The script is complete: run as root it builds the same network with ip, tc, ethtool and sysctl.
-    It is made without looking at this machine: netem impairs links where it can do what is asked.
+    What impairs links is what `up` would choose here; `--impair netem` shows netem on any machine.
     """
     from netlab.plan.backend import Backend
-    from netlab.plan.build import build
     from netlab.plan.script import as_data, script
 
     wanted = Backend(impair) if impair else None
-    result = build(load_topology(file, topo, settings), impair=wanted)
+    result = plan_here(load_topology(file, topo, settings), wanted)
     click.echo(json.dumps(as_data(result), indent=1) if as_json else script(result), nl=as_json)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from netlab.engine import cgroups, channel, named, processes, supervisor, wires
 from netlab.engine.apply import apply, indexes_of
 from netlab.engine.lifecycle import TOPOLOGY, digest, logs, remember
-from netlab.engine.live import own_qdiscs
+from netlab.engine.live import directions, forget_agents, own_qdiscs
 from netlab.engine.node import RunningNode
 from netlab.engine.probe import quick
 from netlab.engine.reach import check_node
@@ -62,6 +62,7 @@ def change(lab: Lab, wanted: Topology, plan: Plan) -> None:
     indexes = indexes_of(lab)
     whole = Plan(wanted, build(wanted, *_means(lab, wanted)).operations)
     _refuse_schedules(lab, plan)
+    forget_agents(lab, directions(lab))
     apply(lab, plan.operations, indexes=indexes)
     _wires(lab, plan)
     told: dict[str, Any] = {"impairments": {}, **supervisor.describe(whole, indexes)}

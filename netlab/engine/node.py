@@ -396,6 +396,19 @@ class RunningNode:
             running.until_ready(ready)
         return running
 
+    def kill(self, name: str) -> None:
+        """Kill a program of this node, whoever started it, and wait until it is gone."""
+        end = time.monotonic() + 10
+        told = {"do": "signal", "node": self.name, "name": name, "signal": int(signals.SIGKILL)}
+        while True:
+            answer = self._channel.request(told)
+            if answer.get("error", {}).get("kind") == "gone":
+                return
+            checked(answer)
+            if time.monotonic() > end:
+                raise EngineError(f"{name!r} in node {self.name!r} cannot be killed")
+            time.sleep(0.001)
+
     def hold(self, match: Match | str, *, hook: Hook = "output") -> Hold:
         """Drop the packets that match, in a `with`, until its end or `release()`.
 

@@ -6,7 +6,7 @@ the clock starts when the lab is up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from netlab.engine import netlink
@@ -32,9 +32,27 @@ def rows(impairment: Impairment, mtu: int, index: int, way: str) -> Iterator[Row
         shapes = step.shapes
         requests = [place(1, index, qdisc, change=True) for qdisc in step.changed]
         requests += [place(1, index, qdisc) for qdisc in step.added]
-        words = " ".join(f"{word}={value}" for word, value in shaping(becomes).items())
         sent = [netlink.acknowledged(request).hex() for request in requests]
-        yield at, f"{way}: {words or 'nothing'}", sent
+        yield at, f"{way}: {words(becomes)}", sent
+
+
+def words(impairment: Impairment) -> str:
+    """Say an impairment in a line of a log."""
+    return " ".join(f"{word}={value}" for word, value in shaping(impairment).items()) or "nothing"
+
+
+def follow(
+    node: RunningNode,
+    name: str,
+    table: Sequence[Row],
+    *,
+    keep: bool,
+    start: float | None = None,
+) -> Running:
+    """Let an agent in a node carry out a table; its times count from `start` (CLOCK_MONOTONIC)."""
+    argv = (*python_agent("timetable"), *(() if start is None else (repr(start),)))
+    with handed(table) as given:
+        return node.spawn(name, argv, stdin=given, keep=keep)
 
 
 def start(
@@ -57,6 +75,5 @@ def start(
             (link.backward, back, f"{link.b.node}->{link.a.node}"),
         )
         table = sorted(row for one, index, way in ways for row in rows(one, mtu, index, way))
-        with handed(table) as given:
-            node = RunningNode(middle, channel, log_file)
-            yield node.spawn("schedule", python_agent("timetable"), stdin=given, keep=keep)
+        node = RunningNode(middle, channel, log_file)
+        yield follow(node, "schedule", table, keep=keep)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,7 +21,8 @@ from netlab.errors import UsageError
 from netlab.model.impairment import Bfifo, Codel, Episode, Impairment
 from netlab.plan.episodes import episodes_of
 from netlab.units import mbit, ms
-from tests.cli.test_machine import command, environment, netlab
+from tests.cli.test_machine import netlab
+from tests.conftest import ROOT
 
 TOPOLOGY = """
 name: path
@@ -138,11 +143,100 @@ def test_impairments_change_while_the_lab_runs(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_change_for_a_while_is_taken_back(folder: Path) -> None:
-    for_a_while = command("tc", "set", "near", "--loss", "100%", "--for", "8s")
-    with subprocess.Popen(for_a_while, cwd=folder, env=environment(folder)) as change:
-        deadline = time.monotonic() + 8
-        while shown(folder)["a", "r"] != {"delay": "10ms", "loss": "100%"}:
-            assert time.monotonic() < deadline
-        assert change.wait(60) == 0
+    done = netlab(folder, "tc", "set", "near", "--delay", "300ms", "--for", "1h")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert rtt(folder) >= 600
+    # What is for good does not end it, and stays when it is over.
+    assert netlab(folder, "tc", "set", "near", "--rate", "20mbit").returncode == 0
+    (row, _) = json.loads(netlab(folder, "tc", "show", "near", "--json").stdout)
+    assert row["now"] == {"delay": "300ms", "rate": "20mbit"}
+    assert row["then"] == {"delay": "10ms", "rate": "20mbit"}
+    # A later time takes the place of the earlier one, and it is the lab that keeps it.
+    assert netlab(folder, "tc", "set", "near", "--delay", "200ms", "--for", "3s").returncode == 0
+    wait_until(lambda: shown(folder)["a", "r"] == {"delay": "10ms", "rate": "20mbit"}, 20)
+    assert 15 <= rtt(folder) < 100
+    # A reset does not wait, and nothing comes later that would undo it.
+    assert netlab(folder, "tc", "set", "near", "--delay", "300ms", "--for", "1h").returncode == 0
+    assert netlab(folder, "tc", "reset").returncode == 0
+    assert 15 <= rtt(folder) < 100
     assert shown(folder)["a", "r"] == {"delay": "10ms"}
-    assert 15 <= rtt(folder) < 25
+    told = netlab(folder, "inspect", "--json").stdout
+    assert not [p for p in json.loads(told)["processes"] if p["name"].startswith("tc-")]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+class Here:
+    """The command line on this machine, with a folder for its labs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ, "NETLAB_STATE_DIR": str(folder / "state"), "PYTHONPATH": str(ROOT)
+        }  # fmt: skip
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "netlab", *words],
+            cwd=self.folder, env=self.environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, *words: str) -> str:
+        with self.start(*words) as process:
+            out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        return out
+
+    def near(self) -> Any:
+        rows = json.loads(self.run("tc", "show", "near", "--json"))
+        return next(row for row in rows if row["from"].startswith("a:"))
+
+    def lost(self) -> bool:
+        argv = ("exec", "a", "--", "sh", "-c", "ping -4 -c1 -W1 r >/dev/null || echo lost")
+        return "lost" in self.run(*argv)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Here]:
+    (tmp_path / "path.yaml").write_text(TOPOLOGY)
+    found = Here(tmp_path)
+    found.run("up", "path.yaml", "--impair", "wire")
+    yield found
+    found.run("down", "--all")
+
+
+@pytest.mark.needs("netns", "userns", "ping")
+def test_a_change_of_a_wire_for_a_while_is_taken_back_by_the_wire(here: Here) -> None:
+    here.run("tc", "set", "near", "--loss", "100%", "--for", "1h")
+    told = here.near()
+    assert told["now"] == {"delay": "10ms", "loss": "100%"}
+    assert told["then"] == {"delay": "10ms"}
+    assert 3000 < told["seconds_left"] < 3600
+    here.run("tc", "set", "near", "--delay", "1ms")
+    assert here.lost()
+    here.run("tc", "set", "near", "--duplicate", "1%", "--for", "1s")
+    wait_until(lambda: here.near()["then"] is None, 10)
+    assert here.near()["now"] == {"delay": "1ms"}
+    assert not here.lost()
+    here.run("tc", "set", "near", "--loss", "100%", "--for", "1h")
+    here.run("tc", "reset")
+    assert here.near()["seconds_left"] is None
+    assert not here.lost()
+
+
+@pytest.mark.needs("netns", "userns", "ping")
+def test_a_command_that_is_killed_leaves_no_change_for_a_while(here: Here) -> None:
+    pick = Random(5)
+    for _ in range(6):
+        with here.start("tc", "set", "near", "--loss", "100%", "--for", "1s") as process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(pick.uniform(0, 0.4))
+            process.kill()
+    time.sleep(1.0)  # the time that was asked for
+    assert not here.lost()

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from netlab.engine.probe import quick, trial
+from tests.conftest import available
+
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
 DUMBBELL = str(TOPOLOGIES / "dumbbell.yaml")
 
@@ -39,6 +42,20 @@ def test_plan_prints_a_script() -> None:
     assert done.returncode == 0
     assert done.stdout.startswith("#!/bin/sh\n# dumbbell: 6 nodes, 5 links\n")
     assert done.stderr == ""
+
+
+@pytest.mark.needs("netns", "userns")
+def test_plan_shows_what_up_would_do_here_unless_told(tmp_path: Path, capsys) -> None:
+    file = tmp_path / "slow.yaml"
+    file.write_text("nodes: [a, b]\nlinks: [{ends: a-b, delay: 1ms}]\n")
+    with trial() as machine:
+        netem = "netem" in quick(machine.channel).qdiscs
+    for words in (("plan", str(file)), ("up", str(file), "--dry-run")):
+        assert ("netlab.engine.wire_main" in run(capsys, *words)[1]) is not netem
+        assert "qdisc replace dev p0" in run(capsys, *words, "--impair", "netem")[1]
+        told = run(capsys, *words, "--impair", "wire")[1]
+        assert "netlab.engine.wire_main" in told
+        assert ("tuntap add" in told) is available("tun")
 
 
 def test_plan_prints_json(capsys) -> None:

@@ -176,6 +176,9 @@ pub struct Change {
     /// Lay them over those in force, a key at a time (null removes), instead of replacing them.
     #[serde(default)]
     pub merge: bool,
+    /// Made by a command while the wire ran, not written in the configuration.
+    #[serde(skip)]
+    pub live: bool,
 }
 
 fn both() -> Way {

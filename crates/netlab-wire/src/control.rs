@@ -38,6 +38,9 @@ pub enum Command {
         /// Only for so long.
         #[serde(default)]
         for_ns: Option<u64>,
+        /// With `for_ns`: what holds afterwards, instead of what held before.
+        #[serde(default)]
+        then: Option<Value>,
     },
     /// Write out the journals.
     Flush {},

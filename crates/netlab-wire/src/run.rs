@@ -228,7 +228,7 @@ impl Wire {
                 }
                 Ok(json!({"ok": true, "monotonic_ns": now}))
             }
-            Command::Set { link, direction, settings, merge, for_ns } => {
+            Command::Set { link, direction, settings, merge, for_ns, then } => {
                 let now = sys::monotonic_ns();
                 let count = self.links.len();
                 let found = self.links.iter_mut().find(|l| match &link {
@@ -247,7 +247,7 @@ impl Wire {
                     found.origin = Some(now);
                     zero = now;
                 }
-                found.timeline.set(at, direction, &settings, merge, for_ns)?;
+                found.timeline.set(at, direction, &settings, merge, for_ns, then.as_ref())?;
                 let mut script = found.timeline.script(at)?;
                 if found.origin.is_none() {
                     script.keep_first();

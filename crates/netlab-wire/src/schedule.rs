@@ -122,7 +122,10 @@ impl Timeline {
         std::iter::once(now).chain(later).map(step).collect::<Result<_, _>>().map(|steps| Script { steps })
     }
 
-    /// Change the settings now: replace the base, or merge over it; with `for_ns` only for a while.
+    /// Change the settings now: replace the base, or merge over it (`keep`); with `for_ns` only for a while.
+    ///
+    /// What replaces the settings also ends earlier changes for a while; `then` is the base that
+    /// comes after this one.
     ///
     /// # Errors
     /// When a settings that would then come into force is refused; nothing has changed then.
@@ -133,8 +136,20 @@ impl Timeline {
         settings: &Value,
         keep: bool,
         for_ns: Option<u64>,
+        then: Option<&Value>,
     ) -> Result<(), WireError> {
+        if then.is_some() && (for_ns.is_none() || keep) {
+            return Err(refuse(&self.name, "'then' needs 'for_ns', and no 'merge'"));
+        }
         let mut next = self.clone();
+        if then.is_some() || (!keep && for_ns.is_none()) {
+            next.end_live_changes(way);
+        }
+        if let Some(base) = then {
+            for direction in (0..2).filter(|&d| way.includes(d)) {
+                next.base[direction] = base.clone();
+            }
+        }
         if let Some(length) = for_ns {
             next.changes.push(Change {
                 at_ns: now,
@@ -142,6 +157,7 @@ impl Timeline {
                 direction: way,
                 settings: settings.clone(),
                 merge: keep,
+                live: true,
             });
         } else {
             for direction in (0..2).filter(|&d| way.includes(d)) {
@@ -158,6 +174,22 @@ impl Timeline {
         }
         *self = next;
         Ok(())
+    }
+
+    /// Forget what commands have changed for a while in these directions.
+    fn end_live_changes(&mut self, way: Way) {
+        self.changes.retain_mut(|change| {
+            if !change.live {
+                return true;
+            }
+            let left: Vec<_> = (0..2).filter(|&d| change.direction.includes(d) && !way.includes(d)).collect();
+            match left[..] {
+                [0] => change.direction = Way::AToB,
+                [1] => change.direction = Way::BToA,
+                _ => {}
+            }
+            !left.is_empty()
+        });
     }
 }
 
@@ -208,14 +240,27 @@ mod tests {
     #[test]
     fn a_live_change_for_a_while_ends_by_itself() {
         let mut timeline = timeline(json!([])).unwrap();
-        timeline.set(1000, Way::Both, &json!({"delay_ns": 99}), true, Some(500)).unwrap();
+        timeline.set(1000, Way::Both, &json!({"delay_ns": 99}), true, Some(500), None).unwrap();
         assert_eq!(timeline.settings(1, 1000).unwrap().delay_ns, 99);
         assert_eq!(timeline.settings(0, 1500).unwrap().delay_ns, 10);
-        assert!(timeline.set(1000, Way::Both, &json!({"dealy": 1}), true, None).is_err());
+        assert!(timeline.set(1000, Way::Both, &json!({"dealy": 1}), true, None, None).is_err());
         assert_eq!(timeline.settings(0, 2000).unwrap().delay_ns, 10);
-        timeline.set(2000, Way::AToB, &json!({"loss": {"rate": 0.5}}), true, None).unwrap();
+        timeline.set(2000, Way::AToB, &json!({"loss": {"rate": 0.5}}), true, None, None).unwrap();
         assert_eq!(timeline.settings(0, 2000).unwrap().delay_ns, 10);
-        timeline.set(2000, Way::AToB, &json!({}), false, None).unwrap();
+        timeline.set(2000, Way::AToB, &json!({}), false, None, None).unwrap();
         assert_eq!(timeline.settings(0, 2000).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn a_later_change_takes_the_place_of_one_for_a_while() {
+        let delay = |t: &Timeline, way: usize, at| t.settings(way, at).unwrap().delay_ns;
+        let (slow, base) = (json!({"delay_ns": 99}), json!({"delay_ns": 5}));
+        let mut timeline = timeline(json!([])).unwrap();
+        timeline.set(1000, Way::Both, &slow, false, Some(500), Some(&base)).unwrap();
+        assert_eq!((delay(&timeline, 0, 1499), delay(&timeline, 0, 1500)), (99, 5));
+        timeline.set(1200, Way::BToA, &json!({"delay_ns": 1}), false, None, None).unwrap();
+        assert_eq!((delay(&timeline, 1, 1200), delay(&timeline, 1, 1500)), (1, 1));
+        assert_eq!((delay(&timeline, 0, 1200), delay(&timeline, 0, 1500)), (99, 5));
+        assert!(timeline.set(1200, Way::Both, &slow, false, None, Some(&base)).is_err());
     }
 }
