@@ -122,6 +122,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="CAPABILITY",
         help="with --require-privileged: still skip for this one (repeatable)",
     )
+    parser.addoption(
+        "--every-kill-point",
+        action="store_true",
+        help="kill at every point of the large lab too, not at a sample (half an hour)",
+    )
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
 
 
