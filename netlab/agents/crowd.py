@@ -198,6 +198,7 @@ def connect(args: argparse.Namespace) -> None:
     kept: list[socket.socket] = []
     failures: Counter[str] = Counter()
     ports: list[int] = []
+    first_failure = 0
     began = time.monotonic()
     pending: list[socket.socket] = []
     for number in range(args.count):
@@ -217,6 +218,7 @@ def connect(args: argparse.Namespace) -> None:
             conn.connect(address)
         except OSError as error:
             failures[name_of(error)] += 1
+            first_failure = first_failure or number + 1
             if args.verbose:
                 say("failed", number=number, errno=name_of(error))
             conn.close()
@@ -245,6 +247,7 @@ def connect(args: argparse.Namespace) -> None:
         lowest_port=min(ports, default=0),
         highest_port=max(ports, default=0),
         failed=+failures,
+        first_failure=first_failure,
         seconds=round(time.monotonic() - began, 6),
     )
     if args.requests:
