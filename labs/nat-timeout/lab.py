@@ -58,8 +58,7 @@ def fall_silent(stage: Stage, *, first: str = "client", keepalive: int = 0, ping
     connect = ["connect", *probes, *asks, *speaking("client", first)]
     serve = ["listen", "accept", *answers, *speaking("server", first)]
     programs: dict[str, Running] = {}
-    for node in ENDS:
-        stage.capture(f"{node}:eth0", filter=f"tcp port {PORT}")
+    captures = [stage.capture(f"{node}:eth0", filter=f"tcp port {PORT}") for node in ENDS]
     for node, actions in (("server", serve), ("client", connect)):
         ready = Ready.port(PORT) if node == "server" else None
         argv = agent("actor", "--address", to, "--keep-going", *actions)
@@ -85,6 +84,8 @@ def fall_silent(stage: Stage, *, first: str = "client", keepalive: int = 0, ping
         )
     conntrack(stage, "gw", "after")
     stage.snapshot("after", *ENDS)
+    for capture in captures:
+        capture.stop()
 
 
 def speaking(node: str, first: str) -> tuple[str, ...]:
