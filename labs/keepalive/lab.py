@@ -192,7 +192,7 @@ def a_probe_is_old_and_empty(each: Evidence) -> Verdict:
     return expect(sorted(found), what="kind, octets, number").equals([("ACK", 0, old)])
 
 
-@lab.check(on=DEAD)
+@lab.check(on=DEAD, timing=True)
 def probes_come_when_they_should(each: Evidence) -> Verdict:
     """The first probe comes after the idle time, each other an interval later; all are sent."""
     idle, interval, count = asked(each)
@@ -211,7 +211,7 @@ def probes_come_when_they_should(each: Evidence) -> Verdict:
     ).equals([])
 
 
-@lab.check(on=DEAD)
+@lab.check(on=DEAD, timing=True)
 def a_dead_peer_is_found_one_interval_after_the_last_probe(each: Evidence) -> Verdict:
     """The program has ETIMEDOUT after idle + interval x probes seconds, late by their buckets."""
     idle, interval, count = asked(each)

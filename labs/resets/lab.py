@@ -201,8 +201,8 @@ def watch(stage: Stage, port: int, forged: bool, lost: str) -> None:
         ends = ("--source", here, "--destination", there)
         segment = ("--sport", 12345, "--dport", CLOSED, "--flags", "syn,rst")
         client.run(agent("injector", "send", *ends, "tcp", *segment))
-    serve = agent("actor", "--address", there, "listen", "accept", "recv-eof", "close")
-    talk = agent("actor", "--address", there, "connect", "send=5", "close")
+    serve = agent("actor", "--address", there, "listen", "accept", "recv=5", "send=5", "recv-eof")
+    talk = agent("actor", "--address", there, "connect", "send=5", "recv=5", "close")
     loss = Match(tcp_flags=lost, mask=lost, dport=OPEN, first=True)
     with (
         server.spawn("serve", serve, ready=Ready.port(OPEN)) as serving,

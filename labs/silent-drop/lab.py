@@ -151,7 +151,7 @@ def answers(seen: Evidence) -> list[str]:
     return found
 
 
-@lab.check(on=SILENT)
+@lab.check(on=SILENT, timing=True)
 def syns_follow_the_back_off(each: Evidence) -> Verdict:
     """The same SYN leaves again after 1 s, 2 s, 4 s …, each wait late by one timer bucket at most.
 
@@ -171,7 +171,7 @@ def syns_follow_the_back_off(each: Evidence) -> Verdict:
     )
 
 
-@lab.check(on=SILENT)
+@lab.check(on=SILENT, timing=True)
 def connect_gives_up_when_the_last_wait_is_over(each: Evidence) -> Verdict:
     """connect() fails with ETIMEDOUT at the sum of the waits, late by their buckets at most."""
     total = sum(planned(each))
