@@ -1,0 +1,36 @@
+"""The labs on the life of a connection run here; their recordings: test_recordings.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from netlab.analysis.verdict import Outcome
+from netlab.labs import discovery, runner
+
+QUICK = {
+    "resets": (),
+    "silent-drop": ("retries-1", "reject", "reset"),
+    "port-exhaustion": (),
+    "keepalive": ("dead-peer", "60-10-3", "defaults"),
+    "nat-timeout": ("server-first", "reset"),
+}
+"""Variations that do not wait long; () is all but those on request."""
+
+
+@pytest.mark.needs("netns", "tcpdump", "nft", "ss")
+@pytest.mark.parametrize("name", list(QUICK))
+def test_it_runs_here(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NETLAB_STATE_DIR", str(tmp_path / "state"))
+    lab = discovery.find(name)
+    chosen = QUICK[name] or [key for key, each in lab.variations.items() if not each.takes]
+    result = runner.run(lab, runner.Settings(tmp_path / "results"), variations=chosen)
+    bad = [(v.name, v.status, v.reason) for v in result.variations if v.status != "ran"]
+    assert bad == []
+    wrong = [
+        (c.check, c.variations, c.verdict)
+        for c in result.checks
+        if c.verdict.outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE)
+    ]
+    assert wrong == []
