@@ -20,6 +20,7 @@ from netlab.errors import UsageError
 @click.option("--raw/--no-raw", default=True, help="Also show the numbers of the wire.")
 @click.option("--ascii", "plain", is_flag=True, help="Draw with ASCII only.")
 @click.option("--width", type=click.IntRange(30), help="Columns (default: the terminal's).")
+@click.option("--svg", "as_svg", is_flag=True, help="Print the ladder as an SVG picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print the segments as JSON.")
 def diagram(
     file: Path,
@@ -28,6 +29,7 @@ def diagram(
     raw: bool,
     plain: bool,
     width: int | None,
+    as_svg: bool,
     as_json: bool,
 ) -> None:
     """Draw the TCP segments of one connection of FILE as arrows between its ends."""
@@ -46,6 +48,11 @@ def diagram(
     found = segments.of_stream(rows, chosen)
     if as_json:
         click.echo(json.dumps([asdict(row) for row in found[:limit]], indent=1))
+        return
+    if as_svg:
+        from netlab.report.picture import svg
+
+        click.echo(svg(found, limit=limit), nl=False)
         return
     unicode = not plain and "utf" in (sys.stdout.encoding or "").lower()
     columns = width or min(shutil.get_terminal_size((100, 24)).columns, 120)

@@ -29,6 +29,7 @@ EVERYTHING: Final = 1 << 62
 ELSEWHERE: Final = {
     "diagram": ("netlab.cli.diagram", "diagram"),
     "states": ("netlab.cli.states", "of_capture"),
+    "journey": ("netlab.cli.journey", "journey"),
     "report": ("netlab.cli.report", "pcap_report"),
 }
 

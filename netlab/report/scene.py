@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from netlab.analysis import datagrams, frames, histories, journal, journey, segments
+from netlab.analysis import datagrams, frames, histories, journal, journey, points, segments
 from netlab.analysis.capture import Summary, summarize
 from netlab.analysis.datagrams import Datagram
 from netlab.analysis.evidence import Evidence, NoEvidenceError
@@ -152,12 +152,9 @@ def of_captures(name: str, paths: Mapping[str, Path]) -> Scene:
 def of_recording(recording: Recording) -> Scene:
     """Return the scene of a recording; what it does not hold is not in the scene."""
     evidence = Evidence(recording)
-    captured: dict[str, Captured] = {}
-    early: list[str] = []
-    for point, path, counts in _points(evidence):
-        captured[point] = look(path)
-        if counts.get("count") and counts.get("captured") == counts.get("count"):
-            early.append(point)
+    found = tuple(points.of(evidence))
+    captured = {point.name: look(point.path) for point in found}
+    early = [point.name for point in found if point.ended_early]
     start = _start(captured, evidence)
     beside: dict[str, Any] = {
         "marks": _marks(evidence, start),
@@ -176,38 +173,7 @@ def of_recording(recording: Recording) -> Scene:
         except (NetlabError, OSError, ValueError):
             return _told_by_segments(segments_by_point, one)
 
-    return _scene(name, captured, _homes(recording, captured), early, beside, told)
-
-
-def _points(evidence: Evidence) -> Iterable[tuple[str, Path, Mapping[str, Any]]]:
-    """Yield the captures of a recording, one for each interface, with their counts."""
-    known: set[str] = set()
-    files = evidence.recording.files("captures/*.pcap*")
-    named = [name.removeprefix("captures/").rpartition(".pcap")[0] for name in files]
-    whole = sorted(named, key=lambda stem: ("." not in stem, stem))  # client.eth0 before first-six
-    for stem in whole:
-        capture = evidence.capture(stem)
-        where = str(capture.counts.get("where", stem.replace(".", ":", 1)))
-        if where not in known:
-            known.add(where)
-            yield where, capture.path, capture.counts
-
-
-def _homes(recording: Recording, captured: Mapping[str, Captured]) -> dict[str, str]:
-    """Return at which captured interface the traffic of each address must be seen."""
-    import json
-
-    found: dict[str, str] = {}
-    try:
-        topology = json.loads(recording.file("topology.resolved.json").read_text(encoding="utf-8"))
-        ends = [end for link in topology["links"] for end in link["ends"]]
-        for end in ends:
-            point = f"{end['node']}:{end['interface']}"
-            if point in captured:
-                found |= {text.partition("/")[0]: point for text in end["address"]}
-    except (RecordingError, OSError, ValueError, KeyError, TypeError):
-        return {}
-    return found
+    return _scene(name, captured, points.homes(recording, captured), early, beside, told)
 
 
 def _start(captured: Mapping[str, Captured], evidence: Evidence) -> int:
@@ -228,15 +194,15 @@ def _scene(
     )
     times = [one.packets[0].time_ns for one in captured.values() if one.packets]
     start = min(times, default=0)
-    points = list(captured)
+    places = list(captured)
     octets = bytearray()
     data: dict[str, Any] = {
         "name": name,
         "start_ns": str(start),
-        "points": points,
+        "points": places,
         "links": [one.link for one in captured.values()],
-        "conversations": _conversations(ways, points, homes),
-        "passages": _passages(ways, captured, points, start, octets),
+        "conversations": _conversations(ways, places, homes),
+        "passages": _passages(ways, captured, places, start, octets),
         "left_out": sum(one.left_out for one in captured.values()),
         "findings": _findings(captured),
         "histories": list(_histories(ways, captured, start, told)),
@@ -246,7 +212,7 @@ def _scene(
 
 
 def _conversations(
-    ways: Journeys, points: Sequence[str], homes: Mapping[str, str]
+    ways: Journeys, places: Sequence[str], homes: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     count: dict[int, int] = {}
     protocol: dict[int, str] = {}
@@ -269,9 +235,9 @@ def _conversations(
             "opener": _end(*one.opener),
             "answerer": _end(*one.answerer),
             "ports": [one.opener[1], one.answerer[1]],
-            "points": [points.index(point) for point in one.points],
+            "points": [places.index(point) for point in one.points],
             "homes": [
-                points.index(homes[end[0]]) if end[0] in homes else None
+                places.index(homes[end[0]]) if end[0] in homes else None
                 for end in (one.opener, one.answerer)
             ],
             "stream": _stream(one),
@@ -295,7 +261,7 @@ def _end(address: str, port: int) -> str:
 def _passages(
     ways: Journeys,
     captured: Mapping[str, Captured],
-    points: Sequence[str],
+    places: Sequence[str],
     start: int,
     octets: bytearray,
 ) -> dict[str, list[Any]]:
@@ -303,7 +269,7 @@ def _passages(
         "conversation", "forward", "flags", "seq", "ack", "length", "window", "analysis", "rtt",
         "flight", "sack", "checksum", "repeats", "copy", "lost", "text", "sights", "octets",
     )}  # fmt: skip
-    place = {point: at for at, point in enumerate(points)}
+    place = {point: at for at, point in enumerate(places)}
     for passage in ways.passages:
         _append(columns, passage, captured, place, start, octets)
     return columns
