@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "graph": ("topology:graph", "Draw a topology: mermaid, dot or SVG."),
     "schema": ("topology:schema", "Print the JSON Schema of topology files."),
     "lab": ("lab:lab", "Guided labs: list, show, run, check."),
+    "compare": ("compare:compare", "What changed between two runs of a lab."),
     "claims": ("claims:claims", "What documents claim about TCP, and what this kernel does."),
     "report": ("report:report", "Write what a run found as one HTML file."),
     "pcap": ("pcap:pcap", "Summarize captures: flows, segments, diagrams."),

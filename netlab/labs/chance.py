@@ -96,12 +96,17 @@ def _level(count: int, k: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """One check over all repetitions: how often it passed, and its measured value's spread."""
+    """One check over all repetitions: how often it passed, and what was measured.
+
+    `value` is the measured number, the median of several, and None where no number was measured
+    each time; `spread` is there for several.
+    """
 
     check: str
     sentence: str
     variations: tuple[str, ...]
     outcomes: tuple[str, ...]
+    value: float | None = None
     spread: Spread | None = None
     unit: str = ""
 
@@ -115,14 +120,15 @@ def summary(results: Sequence[LabResult]) -> tuple[Repeated, ...]:
     found: list[Repeated] = []
     for (name, variations), checks in order.items():
         values = [number for c in checks if (number := _number(c.verdict.value)) is not None]
-        whole = len(values) == len(checks) and len(values) > 1
+        whole = len(values) == len(checks)
         found.append(
             Repeated(
                 name,
                 checks[0].sentence,
                 variations,
                 tuple(str(c.verdict.outcome) for c in checks),
-                spread(values) if whole else None,
+                median(values) if whole else None,
+                spread(values) if whole and len(values) > 1 else None,
                 checks[0].verdict.unit,
             )
         )

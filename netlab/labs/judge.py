@@ -11,6 +11,7 @@ from netlab.analysis import fidelity
 from netlab.analysis.evidence import Evidence, NoEvidenceError
 from netlab.analysis.verdict import Outcome, Verdict, inconclusive, skip
 from netlab.errors import LabDefinitionError, NetlabError, RecordingError
+from netlab.labs import chance
 from netlab.labs.lab import Check, Lab
 from netlab.labs.result import CheckResult, LabResult, VariationResult, skip_reasons
 from netlab.recording import Recording
@@ -104,10 +105,13 @@ def restamped(recording: Recording) -> Recording:
 def open_run(path: Path) -> tuple[str, dict[str, Recording], dict[str, str]]:
     """Open a run or a single recording: the lab's name, recordings, reasons of skips.
 
-    A run is a folder with one recording per variation; RecordingError if `path` is neither.
+    A run is a folder with one recording per variation; RecordingError if `path` is neither. Of a
+    series of repetitions it is the first run.
     """
     if not path.exists():
         raise RecordingError(f"there is no recording at {path}")
+    if (path / chance.FILE).is_file():
+        path = path / "01"
     if (path / "manifest.json").exists() or not path.is_dir() or path.name == "manifest.json":
         recording = Recording.open(path)
         name = recording.manifest.variation or "plain"

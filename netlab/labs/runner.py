@@ -316,7 +316,7 @@ class _Run:
             result = VariationResult(task.variation, status, summary, ending.reason, path.name)
             if status == "error":
                 self.settings.watch.said(job, f"{job.name}: error, {ending.reason}")
-        elif task.fault is None and result.fidelity != "ok" and ending.beside:
+        elif task.fault is None and result.fidelity in ("suspect", "invalid") and ending.beside:
             why = ", ".join(result.fidelity_reasons)
             self.settings.watch.said(job, f"{job.name}: disturbed ({why}); runs again, alone")
             shutil.rmtree(path)
