@@ -22,7 +22,6 @@ from typing import Any, cast
 
 from netlab.analysis import journey
 from netlab.analysis.evidence import Evidence
-from netlab.analysis.journey import Passage
 from netlab.analysis.segments import ACK, Segment
 from netlab.errors import NetlabError
 from netlab.recording import Recording
@@ -223,14 +222,22 @@ def fates(left: Evidence, right: Evidence) -> Fate | None:
     if len(points) < 2:
         return None
     first, second = (_passages({name: seen[name] for name in points}) for seen in (one, other))
-    for number, (a, b) in enumerate(zip(first, second, strict=False)):
-        if _shown(a.segment) != _shown(b.segment):
+    for number, ((a, lost), (b, lost_too)) in enumerate(zip(first, second, strict=False)):
+        if _shown(a) != _shown(b):
             return None  # from here on the two are different stories
-        if a.lost_after != b.lost_after:
-            return Fate(number, a.lost_after or "", b.lost_after or "", a.segment)
+        if lost != lost_too:
+            return Fate(number, lost, lost_too, a)
     return None
 
 
-def _passages(captures: Mapping[str, Sequence[Segment]]) -> tuple[Passage, ...]:
-    """Return the passages of the opening side of the first conversation, in their order."""
-    return tuple(p for p in journey.follow(captures).of(0) if p.forward)
+def _passages(captures: Mapping[str, Sequence[Segment]]) -> list[tuple[Segment, str]]:
+    """Return the segments of the opening side of the first conversation, and where they got lost.
+
+    An empty text stands for a segment that arrived.
+    """
+    passages = journey.follow(captures).of(0)
+    return [
+        (passage.packet, passage.lost_after or "")
+        for passage in passages
+        if passage.forward and isinstance(passage.packet, Segment)
+    ]
