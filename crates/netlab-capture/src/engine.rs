@@ -89,36 +89,70 @@ impl Parser {
     fn fill(&mut self, window: &[u8], at: &mut usize, chunk: &mut Chunk, limit: u32) -> Filled {
         chunk.clear();
         chunk.first_frame = self.frame + 1;
-        let filled = loop {
-            if chunk.frames >= limit {
-                break Filled::Full;
+        let Self { reader, decoder, totals, .. } = self;
+        // One loop per container: what distinguishes them is decided outside of it.
+        let filled = match reader {
+            Reader::Pcap(pcap) if pcap.is_big_endian() => {
+                records(|at| pcap.step::<true>(window, at), window, at, chunk, limit, decoder, totals)
             }
-            match self.reader.step(window, *at) {
-                Step::Packet(record) => {
-                    let data = &window[record.data..record.data + record.captured as usize];
-                    let size = record.end - *at;
-                    if size > 256 {
-                        // Bulk traffic repeats its sizes: ask for the headers a few records ahead.
-                        netlab_mem::prefetch(window, record.end + 2 * size, 0);
-                        netlab_mem::prefetch(window, record.end + 2 * size, 1);
-                    }
-                    *at = record.end;
-                    self.totals.packet(&record);
-                    self.decoder.frame(chunk, &record, data);
-                }
-                Step::Skip(size) => *at += size,
-                Step::Other(size) => {
-                    chunk.frames += 1;
-                    self.totals.other_records += 1;
-                    *at += size;
-                }
-                Step::More(size) => break Filled::More(size),
-                Step::Damaged(damage) => break Filled::Damaged(damage),
+            Reader::Pcap(pcap) => {
+                records(|at| pcap.step::<false>(window, at), window, at, chunk, limit, decoder, totals)
+            }
+            Reader::Pcapng(ng) => {
+                records(|at| ng.step(window, at), window, at, chunk, limit, decoder, totals)
             }
         };
         self.frame += u64::from(chunk.frames);
         filled
     }
+}
+
+/// The loop of [`Parser::fill`]: `step` says what stands at an offset of `window`.
+#[inline(always)]
+fn records(
+    mut step: impl FnMut(usize) -> Step,
+    window: &[u8],
+    at: &mut usize,
+    chunk: &mut Chunk,
+    limit: u32,
+    decoder: &mut Decoder,
+    totals: &mut Totals,
+) -> Filled {
+    let (mut interface, mut run) = (0, 0);
+    let filled = loop {
+        if chunk.frames >= limit {
+            break Filled::Full;
+        }
+        match step(*at) {
+            Step::Packet(record) => {
+                let data = &window[record.data..record.data + record.captured as usize];
+                let size = record.end - *at;
+                if size > 256 {
+                    // Bulk traffic repeats its sizes: ask for the headers a few records ahead.
+                    netlab_mem::prefetch(window, record.end + 6 * size, 0);
+                    netlab_mem::prefetch(window, record.end + 6 * size, 1);
+                }
+                *at = record.end;
+                if record.interface != interface {
+                    totals.count_interface(interface, std::mem::take(&mut run));
+                    interface = record.interface;
+                }
+                run += 1;
+                totals.packet(&record);
+                decoder.frame(chunk, &record, data);
+            }
+            Step::Skip(size) => *at += size,
+            Step::Other(size) => {
+                chunk.frames += 1;
+                totals.other_records += 1;
+                *at += size;
+            }
+            Step::More(size) => break Filled::More(size),
+            Step::Damaged(damage) => break Filled::Damaged(damage),
+        }
+    };
+    totals.count_interface(interface, run);
+    filled
 }
 
 /// A window onto the bytes: the whole mapping, or a buffer that is refilled.

@@ -30,6 +30,11 @@ pub mod mark {
     pub const CHECKSUM_GOOD: u16 = 1 << 12;
     /// Carries the TCP timestamps option.
     pub const TIMESTAMPS: u16 = 1 << 13;
+    /// TCP with ACK and none of SYN, FIN, RST, ECE, CWR, no entry in the side table, no other mark than
+    /// direction, version and time stamps: what nearly all packets are.
+    pub const PLAIN: u16 = 1 << 14;
+    /// The descriptor before it in the chunk is of the same flow.
+    pub const SAME: u16 = 1 << 15;
 }
 
 /// TCP header flags as in the 12-bit field.
@@ -71,7 +76,7 @@ pub mod proto {
 }
 
 /// The two ends of a flow in canonical order (lower address, then lower port, first).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Eq)]
 #[repr(C)]
 pub struct Key {
     /// Address of the lower end; IPv4 in the first word, big-endian value.
@@ -84,6 +89,19 @@ pub struct Key {
     pub proto: u8,
     /// IP version, 4 or 6.
     pub version: u8,
+}
+
+impl PartialEq for Key {
+    /// All fields at once: two keys that are compared are almost always equal.
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let low = (self.low[0] ^ other.low[0]) | (self.low[1] ^ other.low[1]);
+        let high = (self.high[0] ^ other.high[0]) | (self.high[1] ^ other.high[1]);
+        let rest = (self.ports ^ other.ports)
+            | u32::from(self.proto ^ other.proto)
+            | u32::from(self.version ^ other.version);
+        low | high | u64::from(rest) == 0
+    }
 }
 
 /// One header chain to account: who, when, how much and, for TCP, the fields analysis needs.
@@ -210,6 +228,50 @@ impl Tunnel {
     }
 }
 
+/// Descriptors in a row. Unlike a `Vec` it hands out the next place to be written, so that a descriptor is
+/// not put together elsewhere and copied.
+#[derive(Debug, Default)]
+pub struct Packets {
+    items: Vec<Packet>,
+    used: usize,
+}
+
+impl Packets {
+    /// The place of the next descriptor, with an old one in it; it counts once [`Self::keep`] is called.
+    #[inline(always)]
+    pub(crate) fn next(&mut self) -> &mut Packet {
+        if self.used >= self.items.len() {
+            self.grow();
+        }
+        &mut self.items[self.used]
+    }
+
+    /// Count the descriptor that was written.
+    #[inline(always)]
+    pub(crate) fn keep(&mut self) {
+        self.used += 1;
+    }
+
+    /// Append a descriptor.
+    pub fn push(&mut self, packet: Packet) {
+        *self.next() = packet;
+        self.keep();
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        self.items.resize((self.items.len() * 2).max(64), Packet::default());
+    }
+}
+
+impl std::ops::Deref for Packets {
+    type Target = [Packet];
+
+    fn deref(&self) -> &[Packet] {
+        &self.items[..self.used]
+    }
+}
+
 /// A run of consecutive frames, decoded.
 #[derive(Debug, Default)]
 pub struct Chunk {
@@ -218,7 +280,7 @@ pub struct Chunk {
     /// Frames in it.
     pub frames: u32,
     /// Descriptors in frame order.
-    pub packets: Vec<Packet>,
+    pub packets: Packets,
     /// Side table of `packets`.
     pub extras: Vec<Extra>,
     /// Side table of `packets`.
@@ -226,10 +288,16 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// Keep `extra`; what [`Packet::extra`] then says.
+    pub(crate) fn attach(&mut self, extra: Extra) -> u32 {
+        self.extras.push(extra);
+        self.extras.len() as u32
+    }
+
     /// Empty it for reuse, keeping the memory.
     pub fn clear(&mut self) {
         self.frames = 0;
-        self.packets.clear();
+        self.packets.used = 0;
         self.extras.clear();
         self.origins.clear();
     }

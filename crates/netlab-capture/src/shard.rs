@@ -108,9 +108,11 @@ impl Shard {
         let packet = |i: usize| chunk.packets.get(at(i));
         if self.is_small() {
             // Everything is in the cache already: asking for it would only cost instructions.
+            let mut slot = NO_SLOT;
             for i in 0..count {
                 if let Some(packet) = packet(i) {
-                    self.packet::<DETAIL>(chunk, packet, NO_SLOT);
+                    let guess = if packet.marks & mark::SAME != 0 { slot } else { NO_SLOT };
+                    slot = self.packet::<DETAIL>(chunk, packet, guess);
                 }
             }
             return;
@@ -130,7 +132,7 @@ impl Shard {
         index(self, 0);
         index(self, GROUP);
         records(self, 0, &mut guesses[0]);
-        let (mut start, mut turn) = (0, 0);
+        let (mut start, mut turn, mut slot) = (0, 0, NO_SLOT);
         while start < count {
             index(self, start + 2 * GROUP);
             let next = self.table.generation;
@@ -143,7 +145,8 @@ impl Shard {
             for (i, &guess) in (start..end).zip(&current) {
                 if let Some(packet) = packet(i) {
                     let guess = if generation == self.table.generation { guess } else { NO_SLOT };
-                    self.packet::<DETAIL>(chunk, packet, guess);
+                    let guess = if packet.marks & mark::SAME != 0 { slot } else { guess };
+                    slot = self.packet::<DETAIL>(chunk, packet, guess);
                 }
             }
             generation = next;
@@ -152,8 +155,9 @@ impl Shard {
         }
     }
 
+    /// Work on one packet; the slot of its flow, which `guess` may be.
     #[inline(always)]
-    fn packet<const DETAIL: bool>(&mut self, chunk: &Chunk, packet: &Packet, guess: u32) {
+    fn packet<const DETAIL: bool>(&mut self, chunk: &Chunk, packet: &Packet, guess: u32) -> u32 {
         let frame = chunk.first_frame + u64::from(packet.frame);
         let slot = if self.table.flows.get(guess as usize).is_some_and(|flow| flow.key == packet.key) {
             guess as usize
@@ -162,18 +166,24 @@ impl Shard {
                 Ok(slot) => slot,
                 Err(at) => {
                     if packet.marks & (mark::QUOTED | mark::NO_LENGTH) == mark::QUOTED | mark::NO_LENGTH {
-                        return;
+                        return NO_SLOT;
                     }
                     self.create(chunk, packet, Some(at))
                 }
             }
         };
+        if !DETAIL {
+            let (flow, story) = (&mut self.table.flows[slot], &mut self.table.stories[slot]);
+            if self.tcp.plain(flow, story, packet, frame) {
+                return slot as u32;
+            }
+        }
         let extra = match packet.extra {
             0 => None,
             index => chunk.extras.get(index as usize - 1),
         };
         if packet.key.proto == proto::TCP {
-            self.tcp_packet::<DETAIL>(chunk, packet, extra, frame, slot);
+            return self.tcp_packet::<DETAIL>(chunk, packet, extra, frame, slot) as u32;
         } else if packet.marks & mark::QUOTED != 0 {
             self.quoted(packet, extra, slot);
         } else {
@@ -187,6 +197,7 @@ impl Shard {
                 self.store_series(packet, slot, 0, 0);
             }
         }
+        slot as u32
     }
 
     /// Account a packet to its flow.
@@ -225,14 +236,15 @@ impl Shard {
         extra: Option<&Extra>,
         frame: u64,
         mut slot: usize,
-    ) {
+    ) -> usize {
         let dir = usize::from(packet.marks & mark::REVERSED);
         let mut reused = 0;
         if packet.flags & (flag::SYN | flag::FIN | flag::RST) != 0 {
             reused = self.edges(chunk, packet, &mut slot, dir);
         }
         if packet.marks & (mark::QUOTED | mark::BOGUS) != 0 {
-            return self.quoted(packet, extra, slot);
+            self.quoted(packet, extra, slot);
+            return slot;
         }
         self.count(packet, frame, slot);
         let flow = &mut self.table.flows[slot];
@@ -289,6 +301,7 @@ impl Shard {
             }
             self.store_series(packet, slot, verdict.flags, verdict.in_flight);
         }
+        slot
     }
 
     fn store_series(&mut self, packet: &Packet, slot: usize, flags: u32, in_flight: u32) {

@@ -65,25 +65,33 @@ impl Totals {
         self.bytes += u64::from(record.original);
         self.captured_bytes += u64::from(record.captured);
         self.cut_packets += u64::from(record.captured < record.original);
-        if record.ts >= self.last_ns && self.packets > 1 {
-            // The usual order: the stamp moves on.
-            self.time_back += u64::from(record.ts < self.previous);
-            self.last_ns = record.ts;
-        } else if self.packets == 1 {
-            self.first_ns = record.ts;
-            self.last_ns = record.ts;
-        } else {
-            self.time_back += u64::from(record.ts < self.previous);
-            self.first_ns = self.first_ns.min(record.ts);
+        if record.ts < self.previous || self.packets == 1 {
+            self.stamp(record.ts);
         }
+        // The usual order: the stamp moves on.
+        self.last_ns = self.last_ns.max(record.ts);
         self.previous = record.ts;
-        let interface = record.interface as usize;
-        match self.interface_packets.get_mut(interface) {
-            Some(count) => *count += 1,
-            None => {
-                self.interface_packets.resize(interface + 1, 0);
-                self.interface_packets[interface] = 1;
-            }
+    }
+
+    /// A stamp before the one before it, or the first.
+    #[cold]
+    fn stamp(&mut self, ts: i64) {
+        if self.packets == 1 {
+            (self.first_ns, self.last_ns) = (ts, ts);
+        } else {
+            self.time_back += 1;
+            self.first_ns = self.first_ns.min(ts);
+        }
+    }
+
+    /// Account so many packets to an interface.
+    pub(crate) fn count_interface(&mut self, interface: u32, packets: u64) {
+        let interface = interface as usize;
+        if packets > 0 && self.interface_packets.len() <= interface {
+            self.interface_packets.resize(interface + 1, 0);
+        }
+        if let Some(count) = self.interface_packets.get_mut(interface) {
+            *count += packets;
         }
     }
 }

@@ -127,6 +127,75 @@ fn sent() -> impl Strategy<Value = Sent> {
         })
 }
 
+/// Connections as they usually go, with something unusual now and then.
+fn conversations() -> impl Strategy<Value = Vec<Sent>> {
+    let step = (0u8..3, any::<bool>(), 0u8..60, 1u16..4, -20i32..3000);
+    (proptest::collection::vec(step, 1..300), any::<bool>()).prop_map(|(steps, opened)| {
+        let mut next = [[u32::MAX - 5000, 70_000]; 3];
+        let mut window = [[400u16; 2]; 3];
+        let mut script = Vec::new();
+        let quiet = Sent {
+            flow: 0,
+            reversed: false,
+            seq: 0,
+            ack: 0,
+            flags: 16,
+            len: 0,
+            window: 400,
+            options: 1,
+            kind: 0,
+            wait_us: 100,
+        };
+        for flow in (0..3).filter(|_| opened) {
+            let [ours, theirs] = &mut next[usize::from(flow)];
+            let syn = Sent { flow, seq: *ours, flags: 2, options: 2, ..quiet };
+            *ours = ours.wrapping_add(1);
+            script.push(syn);
+            script.push(Sent {
+                flow,
+                reversed: true,
+                seq: *theirs,
+                ack: *ours,
+                flags: 18,
+                options: 2,
+                ..quiet
+            });
+            *theirs = theirs.wrapping_add(1);
+            script.push(Sent { flow, seq: *ours, ack: *theirs, ..quiet });
+        }
+        for (flow, reversed, action, size, wait_us) in steps {
+            let (own, other) = (usize::from(reversed), usize::from(!reversed));
+            let mine = &mut next[usize::from(flow)];
+            let window = &mut window[usize::from(flow)][own];
+            let mut sent = Sent { flow, reversed, seq: mine[own], ack: mine[other], wait_us, ..quiet };
+            match action {
+                0..=24 => sent.len = size * 100,
+                25..=44 => {}
+                45..=46 => sent.ack = sent.ack.wrapping_sub(u32::from(size) * 100),
+                47..=48 => (sent.seq, sent.len) = (sent.seq.wrapping_sub(u32::from(size) * 100), 100),
+                49 => (sent.seq, sent.len) = (sent.seq.wrapping_add(100), 100),
+                50 => sent.seq = sent.seq.wrapping_sub(1),
+                51 => *window = 0,
+                52 => *window = 300 + size,
+                53 => sent.options = 3,
+                54 => sent.flags |= 64,
+                55 => sent.options = 0,
+                56 => sent.ack = sent.ack.wrapping_add(100),
+                57 => sent.kind = 7,
+                58 => (sent.len, sent.flags) = (1, 24),
+                _ => sent.flags |= [1, 4, 2][usize::from(size) % 3],
+            }
+            sent.window = *window;
+            let end = sent.seq.wrapping_add(u32::from(sent.len) + u32::from(sent.flags & 3 != 0));
+            if (end.wrapping_sub(mine[own]) as i32) > 0 {
+                mine[own] = end;
+            }
+            script.push(sent);
+        }
+        script
+    })
+}
+
 fn packets(script: &[Sent]) -> Vec<(i64, Vec<u8>)> {
     let mut now = 1_700_000_000_000_000_000i64;
     let mut out = Vec::new();
@@ -228,7 +297,7 @@ fn through_pieces(bytes: Vec<u8>, sizes: Vec<usize>) -> Summary {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn chunks_threads_and_reads_change_nothing(script in proptest::collection::vec(sent(), 1..300),
@@ -247,6 +316,17 @@ proptest! {
         let with = engine::summarize_bytes(&bytes, &options(1, 64)).unwrap();
         let without = engine::summarize_bytes(&bytes, &Options::default()).unwrap();
         prop_assert_eq!(digest(&with).0, digest(&without).0);
+    }
+
+    /// Who wants the segment table always takes the long way through the rules; the others, nearly never.
+    #[test]
+    fn the_short_way_comes_to_the_same_as_the_long(script in conversations(), threads in 2usize..4) {
+        let bytes = pcap(&packets(&script), false, true);
+        let long = digest(&engine::summarize_bytes(&bytes, &options(1, 256)).unwrap()).0;
+        for threads in [1, threads] {
+            let options = Options { threads, ..Options::default() };
+            prop_assert_eq!(&long, &digest(&engine::summarize_bytes(&bytes, &options).unwrap()).0);
+        }
     }
 
     #[test]

@@ -170,7 +170,8 @@ impl Reader {
     #[inline(always)]
     pub fn step(&mut self, window: &[u8], at: usize) -> Step {
         match self {
-            Self::Pcap(pcap) => pcap.step(window, at),
+            Self::Pcap(pcap) if pcap.is_big_endian() => pcap.step::<true>(window, at),
+            Self::Pcap(pcap) => pcap.step::<false>(window, at),
             Self::Pcapng(pcapng) => pcapng.step(window, at),
         }
     }

@@ -53,12 +53,18 @@ impl Pcap {
         &self.interface
     }
 
+    /// Whether its numbers stand most significant octet first.
+    pub(crate) fn is_big_endian(&self) -> bool {
+        self.big_endian
+    }
+
+    /// The record at `window[at..]`, in the order of octets that [`Self::is_big_endian`] tells.
     #[inline(always)]
-    pub(super) fn step(&mut self, window: &[u8], at: usize) -> Step {
+    pub(crate) fn step<const BIG_ENDIAN: bool>(&self, window: &[u8], at: usize) -> Step {
         let Some(head) = array::<16>(window, at) else { return Step::More(self.header) };
         let word = |i: usize| {
             let bytes = [head[i], head[i + 1], head[i + 2], head[i + 3]];
-            if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+            if BIG_ENDIAN { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
         };
         let (captured, original) = (word(8), word(12));
         if captured > self.limit {

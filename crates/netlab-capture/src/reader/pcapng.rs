@@ -80,7 +80,7 @@ impl Pcapng {
     }
 
     #[inline(always)]
-    pub(super) fn step(&mut self, window: &[u8], at: usize) -> Step {
+    pub(crate) fn step(&mut self, window: &[u8], at: usize) -> Step {
         let Some(head) = array::<12>(window, at) else { return Step::More(12) };
         let kind = self.u32(head, 0);
         if kind == PACKET {

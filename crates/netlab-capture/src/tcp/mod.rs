@@ -9,6 +9,7 @@
 //! running 4.4 on the machine this was made on.
 
 pub mod histogram;
+mod plain;
 pub mod ranges;
 pub mod ring;
 
@@ -16,7 +17,7 @@ use crate::flows::{Dir, DirStory, Flow, Story, control, held, known};
 use crate::packet::{Extra, Packet, flag, mark, option};
 use histogram::Rtts;
 use ranges::Ranges;
-use ring::{Acked, Entry, LIMIT, Rings, before};
+use ring::{Acked, Entry, LIMIT, Popped, Rings, before};
 
 /// Bits of [`Dir::state`].
 pub mod state {
@@ -500,12 +501,7 @@ impl Tcp {
         // 13
         let mut close = end;
         if len > 0 || edge != 0 {
-            let listed = if f.held & held::RING == 0 {
-                usize::from(f.state & state::ONE != 0)
-            } else {
-                self.rings.len(f.one_end)
-            };
-            if listed < LIMIT {
+            if self.listed(f) < LIMIT {
                 close = end.wrapping_add(edge);
                 let entry = Entry {
                     seq,
@@ -514,7 +510,7 @@ impl Tcp {
                     frame: step.frame as u32,
                     repeated: verdict.tail_seen,
                 };
-                self.list::<DETAIL>(f, step, entry);
+                self.list::<DETAIL>(f, (step.slot, dir), entry);
             }
         }
         // 14
@@ -543,17 +539,21 @@ impl Tcp {
         }
         // 16
         if r.held & held::RING != 0 || r.state & state::ONE != 0 {
-            self.acknowledge::<DETAIL>(r, story, step, ack, now, &mut flags, verdict);
+            let place = (step.slot, 1 - dir);
+            if let Some((entry, flag)) =
+                self.acknowledge::<DETAIL>(r, &mut story.dirs[1 - dir], place, ack, now)
+            {
+                flags |= flag;
+                verdict.acks_frame = Some(entry.frame);
+                verdict.ack_rtt = now.wrapping_sub(entry.time);
+            }
         }
         // 17
         if len > 0
             && f.state & state::IN_FLIGHT_VALID != 0
             && (f.held & held::RING != 0 || f.state & state::ONE != 0)
         {
-            let (first, last) = match f.held & held::RING {
-                0 => (f.one_seq.wrapping_sub(f.base), f.one_end.wrapping_sub(f.base)),
-                _ => self.rings.ends(f.one_end, f.base),
-            };
+            let (first, last) = self.ends(f);
             let sacked = match r.state & state::SACK {
                 0 => 0,
                 _ => self.trouble(&mut story.dirs[1 - dir].trouble).sack_sum,
@@ -709,16 +709,36 @@ impl Tcp {
         verdict.rto_frame = frame;
     }
 
-    /// Rule 13: remember a segment until it is acknowledged.
+    /// How many segments of a direction wait for their acknowledgement.
     #[inline(always)]
-    fn list<const DETAIL: bool>(&mut self, f: &mut Dir, step: &Step<'_>, entry: Entry) {
+    fn listed(&self, f: &Dir) -> usize {
+        if f.held & held::RING == 0 {
+            usize::from(f.state & state::ONE != 0)
+        } else {
+            self.rings.len(f.one_end)
+        }
+    }
+
+    /// Start of the first and end of the last of them, relative to the first sequence number.
+    #[inline(always)]
+    fn ends(&self, f: &Dir) -> (u32, u32) {
+        match f.held & held::RING {
+            0 => (f.one_seq.wrapping_sub(f.base), f.one_end.wrapping_sub(f.base)),
+            _ => self.rings.ends(f.one_end, f.base),
+        }
+    }
+
+    /// Rule 13: remember a segment until it is acknowledged. `place`: slot and direction, for the detail.
+    #[inline(always)]
+    fn list<const DETAIL: bool>(&mut self, f: &mut Dir, place: (usize, usize), entry: Entry) {
+        let (slot, dir) = place;
         if f.held & held::RING == 0 {
             if f.state & state::ONE == 0 {
                 f.one_seq = entry.seq;
                 f.one_end = entry.end;
                 f.one_time = entry.time;
                 if DETAIL {
-                    self.details[step.slot][step.dir].one_frame = entry.frame;
+                    self.details[slot][dir].one_frame = entry.frame;
                 }
                 f.state = (f.state | state::ONE) & !state::ONE_REPEATED;
                 if entry.repeated {
@@ -727,11 +747,7 @@ impl Tcp {
                 return;
             }
             // Which frame it was matters to the segment table only; to the list, that it came before.
-            let frame = if DETAIL {
-                self.details[step.slot][step.dir].one_frame
-            } else {
-                entry.frame.wrapping_sub(1)
-            };
+            let frame = if DETAIL { self.details[slot][dir].one_frame } else { entry.frame.wrapping_sub(1) };
             let one = Self::one(f, frame);
             f.one_end = self.rings.take();
             f.held |= held::RING;
@@ -752,22 +768,20 @@ impl Tcp {
         }
     }
 
-    /// Rule 16, for the list of the other side; and Karn's variant of the same sample.
+    /// Rule 16, for the list of the other side; and Karn's variant of the same sample. `place` as for
+    /// [`Self::list`], of the other side. Returns the entry that was timed, and the flag that brings.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
     fn acknowledge<const DETAIL: bool>(
         &mut self,
         r: &mut Dir,
-        story: &mut Story,
-        step: &Step<'_>,
+        seldom: &mut DirStory,
+        place: (usize, usize),
         ack: u32,
         now: i64,
-        flags: &mut u32,
-        verdict: &mut Verdict,
-    ) {
-        let other = 1 - step.dir;
+    ) -> Option<(Entry, u32)> {
+        let (slot, other) = place;
         let acked = if r.held & held::RING == 0 {
-            let one = Self::one(r, if DETAIL { self.details[step.slot][other].one_frame } else { 0 });
+            let one = Self::one(r, if DETAIL { self.details[slot][other].one_frame } else { 0 });
             if one.end == ack {
                 r.state &= !state::ONE;
                 Acked { exact: Some(one), newest: Some(one), partial: None }
@@ -778,28 +792,44 @@ impl Tcp {
                 if !before(ack, one.end) {
                     r.state &= !state::ONE;
                 }
-                Acked::default()
+                return None;
             }
         } else {
-            let acked = self.rings.acknowledge(r.one_end, ack);
+            let acked = match self.rings.pop(r.one_end, ack) {
+                Popped::Exact(entry) => Acked { exact: Some(entry), newest: Some(entry), partial: None },
+                Popped::Into(entry) => Acked { partial: Some(entry), ..Acked::default() },
+                Popped::Past => Acked::default(),
+                Popped::Odd => self.rings.acknowledge(r.one_end, ack),
+            };
             if self.rings.len(r.one_end) == 0 {
                 self.rings.give(r.one_end);
                 r.held &= !held::RING;
             }
             acked
         };
-        let mut sampled = acked.exact;
-        if self.rules == Rules::V44 && sampled.is_none() && acked.partial.is_some() {
-            sampled = acked.partial;
-            *flags |= a::PARTIAL_ACK;
-        }
-        let Some(entry) = sampled else { return };
+        let (entry, flag) = match (acked.exact, acked.partial) {
+            (Some(entry), _) => (entry, 0),
+            (None, Some(entry)) if self.rules == Rules::V44 => (entry, a::PARTIAL_ACK),
+            _ => return None,
+        };
         let rtt = now.wrapping_sub(entry.time);
-        verdict.acks_frame = Some(entry.frame);
-        verdict.ack_rtt = rtt;
         if r.rtt == 0 {
             r.rtt = self.rtts.new_record();
         }
+        let plain = rtt != 0 && r.state & (state::REPEATS | state::KARN) == 0;
+        let repeated = |e: Option<Entry>| e.is_some_and(|e| e.repeated);
+        if plain && !repeated(acked.exact) && !repeated(acked.newest) {
+            self.rtts.add(r.rtt, rtt);
+        } else {
+            self.karn(r, seldom, &acked, entry, rtt);
+        }
+        Some((entry, flag))
+    }
+
+    /// A sample where Karn's statistics differ from the others, or may.
+    #[cold]
+    #[inline(never)]
+    fn karn(&mut self, r: &mut Dir, seldom: &mut DirStory, acked: &Acked, entry: Entry, rtt: i64) {
         if rtt == 0 {
             // tshark shows no zero RTT, tcptrace counts it.
             if acked.exact.is_some_and(|e| !e.repeated) {
@@ -812,14 +842,13 @@ impl Tcp {
         let repeated = |e: Option<Entry>| e.is_some_and(|e| e.repeated);
         // tcptrace leaves out a segment, too, when one below it was sent again after it.
         let overtaken = r.state & state::REPEATS != 0 && {
-            let trouble = self.trouble(&mut story.dirs[other].trouble);
+            let trouble = self.trouble(&mut seldom.trouble);
             trouble.overtaken(entry.seq, entry.time)
         };
         if overtaken || repeated(acked.exact) || repeated(acked.newest) {
             self.rtts.karn(r.rtt);
             r.state |= state::KARN;
-            let handle = &mut story.dirs[other].trouble;
-            self.trouble(handle).karn_ambiguous += 1;
+            self.trouble(&mut seldom.trouble).karn_ambiguous += 1;
         } else if r.state & state::KARN != 0 {
             let karn = self.rtts.karn(r.rtt);
             self.rtts.add(karn, rtt);

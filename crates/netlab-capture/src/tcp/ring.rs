@@ -2,8 +2,8 @@
 //!
 //! Entries stand sorted by their end, equal ends in the order they were sent. Almost every segment goes
 //! to the back; a retransmission is put where it belongs. An acknowledgement then removes from the front,
-//! and what it falls into, or where the octets in flight begin, is found among the few entries whose end
-//! lies within one segment length of the front. Only if sequence numbers lie so far apart that signed
+//! and what it falls into, or where the octets in flight begin, is the front entry as long as no two
+//! overlap, else found among the few whose end lies within one segment length of the front. Only if sequence numbers lie so far apart that signed
 //! differences stop being an order is the list kept as it comes and scanned, which defines the semantics.
 //! One entry lives in the flow record; a list is taken from the pool for the second and goes back when
 //! empty.
@@ -37,14 +37,32 @@ pub struct Acked {
     pub partial: Option<Entry>,
 }
 
+/// The same where no entries overlap.
+#[derive(Clone, Copy, Debug)]
+pub enum Popped {
+    /// This one ends at the acknowledgement.
+    Exact(Entry),
+    /// The acknowledgement falls into this one.
+    Into(Entry),
+    /// Neither.
+    Past,
+    /// Entries overlap, and nothing was done.
+    Odd,
+}
+
 /// One list.
 #[derive(Debug, Default)]
 struct Ring {
     entries: Box<[Entry]>,
     head: u32,
     len: u32,
+    /// Start of the first entry and end of the last: a long list is not in the nearest cache.
+    front: u32,
+    back: u32,
     /// Longest entry so far.
     longest: u32,
+    /// Each entry begins where the one before it ends, or later.
+    disjoint: bool,
     /// Not sorted: sequence numbers lie too far apart.
     wild: bool,
 }
@@ -91,14 +109,16 @@ impl Ring {
         if self.len == 0 {
             self.longest = length;
             self.wild = length >= NEAR;
+            self.disjoint = true;
+            self.front = entry.seq;
         } else {
-            self.longest = self.longest.max(length);
-            let back = self.at(self.len - 1).end;
-            if self.wild || before(entry.end, back) || length >= NEAR {
+            let follows = !before(entry.seq, self.back) & (entry.end.wrapping_sub(self.front) < NEAR);
+            if self.wild || length >= NEAR || !follows {
                 return self.squeeze(entry);
             }
-            self.wild = entry.end.wrapping_sub(self.at(0).seq) >= NEAR;
+            self.longest = self.longest.max(length);
         }
+        self.back = entry.end;
         self.len += 1;
         *self.at_mut(self.len - 1) = entry;
     }
@@ -107,8 +127,14 @@ impl Ring {
     #[cold]
     #[inline(never)]
     fn squeeze(&mut self, entry: Entry) {
-        let back = self.at(self.len - 1).end;
-        self.wild |= back.wrapping_sub(entry.seq) >= NEAR || entry.end.wrapping_sub(entry.seq) >= NEAR;
+        let length = entry.end.wrapping_sub(entry.seq);
+        self.longest = self.longest.max(length);
+        self.disjoint &= !before(entry.seq, self.back);
+        if self.wild || length >= NEAR || before(entry.end, self.back) {
+            self.wild |= self.back.wrapping_sub(entry.seq) >= NEAR || length >= NEAR;
+        } else {
+            self.wild = entry.end.wrapping_sub(self.front) >= NEAR;
+        }
         self.len += 1;
         let mut place = self.len - 1;
         if !self.wild {
@@ -118,6 +144,15 @@ impl Ring {
             }
         }
         *self.at_mut(place) = entry;
+        self.touch();
+    }
+
+    /// Entries were changed: note anew where they begin and end.
+    fn touch(&mut self) {
+        if self.len > 0 {
+            self.front = self.at(0).seq;
+            self.back = self.at(self.len - 1).end;
+        }
     }
 
     /// Near enough that signed comparison orders every entry and `ack` alike.
@@ -126,12 +161,45 @@ impl Ring {
         !self.wild && ack.wrapping_sub(self.at(0).end).wrapping_add(NEAR) < 2 * NEAR
     }
 
+    /// Apply an acknowledgement as long as no entries overlap.
     #[inline(always)]
-    fn acknowledge(&mut self, ack: u32) -> Acked {
-        let mut acked = Acked::default();
-        if !self.near(ack) {
-            return self.scan(ack);
+    fn pop(&mut self, ack: u32) -> Popped {
+        if !self.disjoint || self.len == 0 || !self.near(ack) {
+            return Popped::Odd;
         }
+        loop {
+            let front = self.at(0);
+            if before(ack, front.end) {
+                self.front = front.seq;
+                if !before(front.seq, ack) {
+                    return Popped::Past;
+                }
+                self.at_mut(0).seq = ack;
+                self.front = ack;
+                return Popped::Into(front);
+            }
+            self.head = self.head.wrapping_add(1) & (self.entries.len() as u32 - 1);
+            self.len -= 1;
+            if front.end == ack {
+                self.touch();
+                return Popped::Exact(front);
+            }
+            if self.len == 0 {
+                return Popped::Past;
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn acknowledge(&mut self, ack: u32) -> Acked {
+        let acked = if self.near(ack) { self.sweep(ack) } else { self.scan(ack) };
+        self.touch();
+        acked
+    }
+
+    /// Remove from the front of a sorted list.
+    fn sweep(&mut self, ack: u32) -> Acked {
+        let mut acked = Acked::default();
         while self.len > 0 {
             let front = self.at(0);
             if before(ack, front.end) {
@@ -196,7 +264,18 @@ impl Ring {
 
     #[inline(always)]
     fn ends(&self, base: u32) -> (u32, u32) {
-        let (front, back) = (self.at(0), self.at(self.len - 1));
+        let start = if self.disjoint { self.front } else { self.start() };
+        let (first, last) = (start.wrapping_sub(base), self.back.wrapping_sub(base));
+        if !self.wild && first <= last && last - first < NEAR {
+            return (first, last);
+        }
+        self.scan_ends(base)
+    }
+
+    /// Where the first of several entries that overlap begins.
+    #[inline(never)]
+    fn start(&self) -> u32 {
+        let front = self.at(0);
         let mut start = front.seq;
         for i in 1..self.len {
             let entry = self.at(i);
@@ -207,11 +286,7 @@ impl Ring {
                 start = entry.seq;
             }
         }
-        let (first, last) = (start.wrapping_sub(base), back.end.wrapping_sub(base));
-        if !self.wild && first <= last && last - first < NEAR {
-            return (first, last);
-        }
-        self.scan_ends(base)
+        start
     }
 
     #[cold]
@@ -274,8 +349,13 @@ impl Rings {
         self.get(handle).len as usize
     }
 
-    /// Apply an acknowledgement (rule 16).
+    /// Apply an acknowledgement (rule 16) where entries do not overlap, else say so.
     #[inline(always)]
+    pub fn pop(&mut self, handle: u32, ack: u32) -> Popped {
+        self.get_mut(handle).pop(ack)
+    }
+
+    /// Apply an acknowledgement (rule 16).
     pub fn acknowledge(&mut self, handle: u32, ack: u32) -> Acked {
         self.get_mut(handle).acknowledge(ack)
     }

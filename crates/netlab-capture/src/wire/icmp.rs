@@ -66,7 +66,7 @@ impl Decoder {
             packet.seq = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
             packet.flags = u16::from_be_bytes([head[12], head[13]]) & 0xfff;
         }
-        Self::attach(chunk, &mut packet, extra);
+        packet.extra = chunk.attach(extra);
         self.emit(chunk, frame, packet);
     }
 }

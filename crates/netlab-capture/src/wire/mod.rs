@@ -13,7 +13,7 @@ mod link;
 mod tcp;
 mod tunnel;
 
-use crate::packet::{Chunk, Extra, Key, Origin, Packet, Tunnel, mark, proto};
+use crate::packet::{Chunk, Key, Origin, Packet, Tunnel, flag, mark, proto};
 use crate::reader::Record;
 use crate::reader::array;
 use fragments::Fragments;
@@ -90,6 +90,18 @@ pub struct Decoder {
     /// Counters so far.
     pub counts: Counts,
     fragments: Fragments,
+    last: Last,
+}
+
+/// The newest descriptor that came the straight way, if nothing came after it.
+struct Last {
+    /// How many descriptors its chunk held with it; no number at all once there is another.
+    count: usize,
+    /// Addresses and ports as in the IPv4 and TCP headers.
+    ends: [u8; 12],
+    hash: u64,
+    key: Key,
+    reversed: bool,
 }
 
 /// What the layers above have found about the frame at hand.
@@ -117,6 +129,13 @@ struct Datagram {
     ip_bytes: u32,
 }
 
+/// A flow's key with its hash, and whether the packet goes from the higher end to the lower.
+struct Ends {
+    hash: u64,
+    key: Key,
+    reversed: bool,
+}
+
 #[inline(always)]
 fn fold(a: u64, b: u64) -> u64 {
     let wide = u128::from(a) * u128::from(b);
@@ -132,13 +151,24 @@ impl Decoder {
             checksums,
             counts: Counts::default(),
             fragments: Fragments::default(),
+            last: Last { count: usize::MAX, ends: [0; 12], hash: 0, key: Key::default(), reversed: false },
         }
     }
 
     /// Decode the frame of `record`, appending its descriptors to `chunk`.
     #[inline(always)]
     pub fn frame(&mut self, chunk: &mut Chunk, record: &Record, data: &[u8]) {
-        let frame = Frame {
+        if record.link != 1 || self.checksums || !self.ethernet_ip_tcp(chunk, record, data) {
+            self.layers(chunk, record, data);
+        }
+        chunk.frames += 1;
+    }
+
+    /// Decode a frame layer by layer.
+    #[inline(never)]
+    fn layers(&mut self, chunk: &mut Chunk, record: &Record, data: &[u8]) {
+        self.last.count = usize::MAX;
+        let mut frame = Frame {
             ts: record.ts,
             number: chunk.frames,
             bytes: record.original,
@@ -148,92 +178,119 @@ impl Decoder {
             marks: 0,
             origin: Origin::default(),
         };
-        chunk.frames += 1;
-        if record.link == 1 && self.ethernet_ip_tcp(chunk, &frame, data, record.original) {
-            return;
-        }
-        let mut frame = frame;
         self.link(chunk, &mut frame, record.link, data, record.original);
     }
 
-    /// The straight way for most frames: Ethernet, IPv4 or IPv6 without options or fragments, TCP.
+    /// The straight way for most frames: Ethernet, IPv4 or IPv6 without options or fragments, TCP. The
+    /// descriptor is written once, in its place.
     #[inline(always)]
-    fn ethernet_ip_tcp(&mut self, chunk: &mut Chunk, frame: &Frame, data: &[u8], reported: u32) -> bool {
+    fn ethernet_ip_tcp(&mut self, chunk: &mut Chunk, record: &Record, data: &[u8]) -> bool {
         let Some(head) = data.first_chunk::<54>() else { return false };
-        if self.checksums {
-            return false;
-        }
-        let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-        let (datagram, congestion, at) = if head[12] == 8 && head[13] == 0 {
-            if head[14] != 0x45 || head[23] != proto::TCP || (head[20] & 0x3f) | head[21] != 0 {
-                return false;
+        let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let (segment, congestion, total, ttl, id);
+        let mut same = false;
+        match half(12) {
+            0x0800 if head[14] == 0x45 && head[23] == proto::TCP && half(20) & 0x3fff == 0 => {
+                let Some(found) = array::<20>(data, 34) else { return false };
+                segment = (found, 34);
+                let Some(ends) = array::<12>(data, 26) else { return false };
+                same = *ends == self.last.ends && chunk.packets.len() == self.last.count;
+                if !same {
+                    let ports = u32::from_be_bytes([found[0], found[1], found[2], found[3]]);
+                    let Ends { hash, key, reversed } =
+                        self.ends([word(26).into(), 0], [word(30).into(), 0], ports, proto::TCP, 4);
+                    self.last = Last { count: 0, ends: *ends, hash, key, reversed };
+                }
+                self.last.count = chunk.packets.len() + 1;
+                congestion = head[15] & 3 == 3;
+                (total, ttl, id) = (u32::from(half(16)), head[22], half(18));
             }
-            let datagram = Datagram {
-                source: [u64::from(word(26)), 0],
-                destination: [u64::from(word(30)), 0],
-                version: 4,
-                proto: proto::TCP,
-                ttl: head[22],
-                id: half(18),
-                ip_bytes: u32::from(half(16)),
-            };
-            (datagram, head[15] & 3 == 3, 20)
-        } else if head[12] == 0x86 && head[13] == 0xdd {
-            if head[14] >> 4 != 6 || head[20] != proto::TCP || half(18) == 0 {
-                return false;
+            0x86dd if head[14] >> 4 == 6 && head[20] == proto::TCP && half(18) != 0 => {
+                let Some(found) = array::<20>(data, 54) else { return false };
+                segment = (found, 54);
+                let long = |at: usize| u64::from(word(at)) << 32 | u64::from(word(at + 4));
+                let ports = u32::from_be_bytes([found[0], found[1], found[2], found[3]]);
+                let Ends { hash, key, reversed } =
+                    self.ends([long(22), long(30)], [long(38), long(46)], ports, proto::TCP, 6);
+                self.last = Last { count: usize::MAX, ends: [0; 12], hash, key, reversed };
+                congestion = head[15] & 0x30 == 0x30;
+                (total, ttl, id) = (u32::from(half(18)) + 40, head[21], 0);
             }
-            let long = |at: usize| u64::from(word(at)) << 32 | u64::from(word(at + 4));
-            let datagram = Datagram {
-                source: [long(22), long(30)],
-                destination: [long(38), long(46)],
-                version: 6,
-                proto: proto::TCP,
-                ttl: head[21],
-                id: 0,
-                ip_bytes: u32::from(half(18)) + 40,
-            };
-            (datagram, head[15] & 0x30 == 0x30, 40)
-        } else {
-            return false;
-        };
-        let Some(segment) = array::<20>(data, 14 + at) else { return false };
-        let offset = u32::from(segment[12] >> 4) * 4;
-        let headers = at as u32 + offset;
-        let total = datagram.ip_bytes;
-        if total < headers || offset < 20 || reported < total + 14 || data.len() < 14 + headers as usize {
-            return false;
+            _ => return false,
         }
+        let (segment, at) = segment;
         let word =
             |at: usize| u32::from_be_bytes([segment[at], segment[at + 1], segment[at + 2], segment[at + 3]]);
-        let mut packet = self.packet(frame, &datagram, word(0));
-        if congestion {
-            packet.marks |= mark::CE;
+        let offset = usize::from(segment[12] >> 4) * 4;
+        let headers = (at - 14 + offset) as u32;
+        if total < headers || offset < 20 || record.original < total + 14 || data.len() < at + offset {
+            return false;
         }
+        let flags = u16::from_be_bytes([segment[12], segment[13]]) & 0xfff;
+        let mut marks = u16::from(self.last.reversed) | if at > 34 { mark::V6 } else { 0 };
+        marks |= if congestion { mark::CE } else { 0 } | if same { mark::SAME } else { 0 };
+        let mut extra = 0;
+        if offset > 20 {
+            let (found, listed) = self.options(chunk, &data[at + 20..at + offset]);
+            marks |= found;
+            extra = listed;
+        }
+        let plain = flags & (flag::SYN | flag::FIN | flag::RST | flag::ACK | flag::ECE | flag::CWR);
+        if plain == flag::ACK && extra == 0 && !congestion {
+            marks |= mark::PLAIN;
+        }
+        // Field by field: in its place, not put together elsewhere and copied.
+        let packet = chunk.packets.next();
+        packet.hash = self.last.hash;
+        packet.key = self.last.key;
+        packet.ts = record.ts;
+        packet.frame = chunk.frames;
+        packet.bytes = record.original;
+        packet.ip_bytes = total;
         packet.len = total - headers;
         packet.seq = word(4);
         packet.ack = word(8);
-        packet.flags = u16::from_be_bytes([segment[12], segment[13]]) & 0xfff;
         packet.window = u16::from_be_bytes([segment[14], segment[15]]);
-        if offset > 20 {
-            self.options(chunk, &mut packet, &data[34 + at..14 + headers as usize]);
-        }
-        chunk.packets.push(packet);
+        packet.flags = flags;
+        packet.extra = extra;
+        packet.origin = 0;
+        packet.interface = record.interface.min(0xffff) as u16;
+        packet.ip_id = id;
+        packet.ttl = ttl;
+        packet.layer = 0;
+        packet.marks = marks;
+        chunk.packets.keep();
         true
     }
 
-    /// Begin a descriptor: canonical key, hash, facts of frame and datagram. `ports` as in the header.
+    /// The hash of a key, from its parts.
     #[inline(always)]
-    fn packet(&self, frame: &Frame, datagram: &Datagram, ports: u32) -> Packet {
-        let (source, destination) = (datagram.source, datagram.destination);
+    fn hash(&self, addresses: u64, ports: u32, proto: u8) -> u64 {
+        fold(addresses ^ self.seed[1], (u64::from(ports) | u64::from(proto) << 32) ^ self.seed[2])
+    }
+
+    /// Canonical key and hash of a pair of addresses; `ports` as in the header.
+    #[inline(always)]
+    fn ends(&self, source: [u64; 2], destination: [u64; 2], ports: u32, proto: u8, version: u8) -> Ends {
         let swapped = ports.rotate_left(16);
         let reversed = if source == destination { ports > swapped } else { source > destination };
         let (low, high, ports) =
             if reversed { (destination, source, swapped) } else { (source, destination, ports) };
         let [s0, s1, s2, s3] = self.seed;
-        let key = Key { low, high, ports, proto: datagram.proto, version: datagram.version };
-        let ends = fold(low[0] ^ s0, low[1] ^ s1) ^ fold(high[0] ^ s2, high[1] ^ s3);
-        let hash = fold(ends ^ s1, (u64::from(ports) | u64::from(datagram.proto) << 32) ^ s2);
+        let mut addresses = fold(low[0] ^ s0, high[0] ^ s1);
+        if version == 6 {
+            addresses ^= fold(low[1] ^ s2, high[1] ^ s3);
+        }
+        let hash = self.hash(addresses, ports, proto);
+        Ends { hash, key: Key { low, high, ports, proto, version }, reversed }
+    }
+
+    /// Begin a descriptor: canonical key, hash, facts of frame and datagram. `ports` as in the header.
+    #[inline(always)]
+    fn packet(&self, frame: &Frame, datagram: &Datagram, ports: u32) -> Packet {
+        let Datagram { source, destination, proto, version, .. } = *datagram;
+        let Ends { hash, key, reversed } = self.ends(source, destination, ports, proto, version);
         Packet {
             hash,
             key,
@@ -323,11 +380,5 @@ impl Decoder {
         self.emit(chunk, frame, packet);
         let payload = data.get(8..).unwrap_or(&[]);
         self.udp_payload(chunk, frame, (source, destination), payload, length.saturating_sub(8));
-    }
-
-    /// Keep `extra` beside `packet`.
-    fn attach(chunk: &mut Chunk, packet: &mut Packet, extra: Extra) {
-        chunk.extras.push(extra);
-        packet.extra = chunk.extras.len() as u32;
     }
 }

@@ -1,7 +1,7 @@
 //! The TCP header (RFC 9293 §3.1) and its options.
 
 use super::{Datagram, Decoder, Frame, Reason};
-use crate::packet::{Chunk, Extra, Packet, mark, option};
+use crate::packet::{Chunk, Extra, mark, option};
 use crate::reader::array;
 
 impl Decoder {
@@ -35,7 +35,9 @@ impl Decoder {
             packet.marks |= mark::OPTIONS_CUT;
         }
         if offset > 20 {
-            self.options(chunk, &mut packet, data.get(20..offset.min(data.len())).unwrap_or(&[]));
+            let (marks, extra) = self.options(chunk, data.get(20..offset.min(data.len())).unwrap_or(&[]));
+            packet.marks |= marks;
+            packet.extra = extra;
         }
         if self.checksums && packet.marks & (mark::NO_LENGTH | mark::REASSEMBLED | mark::FRAGMENT) == 0 {
             packet.marks |= self.verify(datagram, data, reported, 16);
@@ -43,20 +45,22 @@ impl Decoder {
         self.emit(chunk, frame, packet);
     }
 
-    /// Read the options; most packets carry only time stamps, which need no side entry.
+    /// Read the options; most packets carry only time stamps, which need no side entry. Returns marks and
+    /// what goes into [`Packet::extra`].
     #[inline(always)]
-    pub(super) fn options(&mut self, chunk: &mut Chunk, packet: &mut Packet, bytes: &[u8]) {
+    pub(super) fn options(&mut self, chunk: &mut Chunk, bytes: &[u8]) -> (u16, u32) {
         if bytes.len() == 12 && bytes[..4] == [1, 1, 8, 10] && !self.detail {
-            packet.marks |= mark::TIMESTAMPS;
-            return;
+            return (mark::TIMESTAMPS, 0);
         }
+        self.odd_options(chunk, bytes)
+    }
+
+    #[inline(never)]
+    fn odd_options(&mut self, chunk: &mut Chunk, bytes: &[u8]) -> (u16, u32) {
         let extra = parse(bytes);
-        if extra.options & option::TIMESTAMPS != 0 {
-            packet.marks |= mark::TIMESTAMPS;
-        }
-        if extra.options & !option::TIMESTAMPS != 0 || self.detail && extra.options != 0 {
-            Self::attach(chunk, packet, extra);
-        }
+        let stamped = extra.options & option::TIMESTAMPS != 0;
+        let listed = extra.options & !option::TIMESTAMPS != 0 || self.detail && stamped;
+        (if stamped { mark::TIMESTAMPS } else { 0 }, if listed { chunk.attach(extra) } else { 0 })
     }
 }
 
