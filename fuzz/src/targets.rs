@@ -124,7 +124,10 @@ fn account(result: &Result<Summary, Error>) -> String {
 /// The table of flows alone, as text.
 fn flows(result: &Result<Summary, Error>) -> String {
     let Ok(summary) = result else { return String::new() };
-    schema::flow_columns(summary, 0..summary.len(), None).iter().map(|column| format!("{column:?}\n")).collect()
+    schema::flow_columns(summary, 0..summary.len(), None)
+        .iter()
+        .map(|column| format!("{column:?}\n"))
+        .collect()
 }
 
 /// Fail with the first line that differs.
