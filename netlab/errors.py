@@ -18,8 +18,7 @@ The tree, in the order of the classes below; the number is the exit code of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class NetlabError(Exception):
@@ -42,8 +41,7 @@ class UsageError(NetlabError):
     exit_code = 2
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing wrong with a text file, at a 1-based line and column.
 
     `file` is empty for the file that was asked for and names the file for what it included.

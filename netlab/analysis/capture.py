@@ -12,10 +12,9 @@ Nothing here starts a process or reads a clock.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike, fspath
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from os.path import exists, samefile
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from netlab import _core
 from netlab.analysis.rows import Bin, Flow, Record, Segment
@@ -219,8 +218,7 @@ def _guarded(call: Callable[[], T]) -> T:
         raise UsageError(str(error)) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Copied:
+class Copied(NamedTuple):
     """What `merge` and `filter` did: packets read and written, and what was wrong."""
 
     read: int
@@ -234,9 +232,9 @@ def _copied(result: Mapping[str, Any]) -> Copied:
 
 def _distinct(inputs: Sequence[str], out: str) -> None:
     """Refuse to write over what is being read."""
-    if Path(out).exists():
+    if exists(out):
         for name in inputs:
-            if name != "-" and Path(name).exists() and Path(name).samefile(out):
+            if name != "-" and exists(name) and samefile(name, out):
                 raise UsageError(f"{out} is also the input", hint="write to another file")
 
 

@@ -634,6 +634,57 @@ def extension_headers() -> bytes:
     return pcaps.pcap(talk.packets)
 
 
+def _routed(packet: bytes, header: bytes) -> bytes:
+    """Put a routing header before the TCP of an IPv6 packet."""
+    body = bytes([6]) + header[1:] + packet[40:]
+    return packet[:4] + struct.pack("!HBB", len(body), 43, 64) + packet[8:40] + body
+
+
+def _routing(kind: int, left: int, reserved: bytes, *hops: str) -> bytes:
+    """Return a routing header (RFC 8200 §4.4): type, segments left, four octets, addresses."""
+    addresses = b"".join(pcaps.packed(hop) for hop in hops)
+    return bytes([0, len(addresses) // 8, kind, left]) + reserved + addresses
+
+
+@scene
+def routing_headers() -> bytes:
+    """The client's packets go by way of other nodes: on the way, and all visited."""
+    final = "fd00::2"
+    headers = [
+        _routing(0, 2, bytes(4), "fd00::a", final),
+        _routing(0, 0, bytes(4), "fd00::a", "fd00::b"),
+        _routing(2, 1, bytes(4), final),
+        _routing(4, 1, bytes([1, 0, 0, 0]), final, "fd00::a"),
+        _routing(4, 0, bytes([1, 0, 0, 0]), final, "fd00::a"),
+        bytes([0, 1, 3, 1, 0xFF, 0x70, 0, 0, 2]) + bytes(7),  # RPL: all but the last octet elided
+    ]
+    packets: list[Packet] = []
+    for number, packet in enumerate(pcaps.fast_retransmit(version=6, link=bytes)):
+        data = packet.data
+        header = headers[number % len(headers)]
+        if data[8:24] == pcaps.packed("fd00::1"):
+            via = "fd00::2" if header[3] == 0 else "fd00::c"
+            data = data[:24] + pcaps.packed(via) + data[40:]
+            data = _routed(data, header)
+        packets.append(Packet(packet.time_ns, pcaps.ether(data)))
+    return pcaps.pcap(packets)
+
+
+@scene
+def home_address() -> bytes:
+    """A mobile node's packets, its home address in an option (RFC 6275 §6.3)."""
+    packets: list[Packet] = []
+    for packet in pcaps.fast_retransmit(version=6, link=bytes):
+        data = packet.data
+        if data[8:24] == pcaps.packed("fd00::1"):
+            option = bytes([1, 2, 0, 0, 0xC9, 16]) + data[8:24]
+            body = bytes([6, (2 + len(option)) // 8 - 1]) + option + data[40:]
+            head = data[:4] + struct.pack("!HBB", len(body), 60, 64)
+            data = head + pcaps.packed("fd00:ffff::77") + data[24:40] + body
+        packets.append(Packet(packet.time_ns, pcaps.ether(data)))
+    return pcaps.pcap(packets)
+
+
 @scene
 def ipv4_options() -> bytes:
     """IPv4 with a router alert option."""

@@ -49,6 +49,9 @@ def hold(result: Comparison, record_property: object) -> None:
     )
     lines = [str(difference) for difference in result.unexplained]
     assert not lines, f"{len(lines)} unexplained differences:\n" + "\n".join(lines[:20])
+    for row in explained():
+        if row.file == result.file:
+            assert any(map(row.covers, result.differences)), f"no such difference any more: {row}"
 
 
 @pytest.mark.needs("captures")

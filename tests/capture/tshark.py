@@ -157,7 +157,8 @@ def read(file: Path, *arguments: str) -> Reading:
     text = run(
         "-r", file, *arguments, "-T", "fields", "-E", "occurrence=a", "-E", "aggregator=,",
         "-e", "frame.number", "-e", "icmp.type", "-e", "icmpv6.type", "-e", "frame.len",
-        "-e", "ip.src", "-e", "ipv6.src", "-e", "frame.protocols", *fields, "-z", "conv,tcp",
+        "-e", "ip.src", "-e", "ipv6.src", "-e", "ipv6.opt.mipv6.home_address",
+        "-e", "frame.protocols", *fields, "-z", "conv,tcp",
     )  # fmt: skip
     found: dict[int, list[Values]] = {}
     several: list[int] = []
@@ -172,7 +173,7 @@ def read(file: Path, *arguments: str) -> Reading:
                     )
                 )
             continue
-        frame, icmp, icmp6, length, source4, source6, layers, *texts = line.split("\t")
+        frame, icmp, icmp6, length, source4, source6, home, layers, *texts = line.split("\t")
         if not texts[0]:
             continue
         if "," in texts[0] or icmp or icmp6:
@@ -190,7 +191,7 @@ def read(file: Path, *arguments: str) -> Reading:
         found[int(frame)] = [values]
         if volumes is not None:
             inner = layers.split(":tcp")[0].split(":")[-1]
-            source = (source6 if inner.startswith("ipv6") else source4).split(",")[-1]
+            source = ((home or source6) if inner.startswith("ipv6") else source4).split(",")[-1]
             sides = volumes.setdefault(values["stream"], {})
             entry = sides.setdefault((source, values["sport"]), [0, 0])
             entry[0] += 1

@@ -62,6 +62,42 @@ pub(super) fn split_v4(data: &[u8], reported: u32) -> Result<Split<'_>, Reason> 
     })
 }
 
+/// The final destination that a routing header with segments left names: what the transport's checksum
+/// and its endpoints see (RFC 8200 §8.1). Source routes (RFC 5095 deprecates them), mobility (RFC 6275
+/// §6.4), RPL (RFC 6554 §3) and segment routing (RFC 8754 §2, whose list stands backwards).
+fn final_destination(header: &[u8], given: [u64; 2]) -> Option<[u64; 2]> {
+    let head = array::<8>(header, 0)?;
+    if head[3] == 0 {
+        return None;
+    }
+    match head[2] {
+        0 if header.len() >= 24 => array(header, header.len() - 16).map(v6),
+        2 | 4 => array(header, 8).map(v6),
+        3 => {
+            // The last address leaves out its first `elided` octets, which are those of the destination.
+            let (elided, padding) = (usize::from(head[4] & 15), usize::from(head[5] >> 4));
+            let start = header.len().checked_sub(padding + 16 - elided).filter(|&start| start >= 8)?;
+            let mut address = (u128::from(given[0]) << 64 | u128::from(given[1])).to_be_bytes();
+            address[elided..].copy_from_slice(header.get(start..start + 16 - elided)?);
+            Some(v6(&address))
+        }
+        _ => None,
+    }
+}
+
+/// The home address that a mobile node puts into a destination options header; it is the source for
+/// everything above (RFC 6275 §6.3).
+fn home_address(header: &[u8]) -> Option<[u64; 2]> {
+    let mut at = 2;
+    loop {
+        match *header.get(at)? {
+            0 => at += 1,
+            0xc9 if header.get(at + 1) == Some(&16) => return array(header, at + 2).map(v6),
+            _ => at += 2 + usize::from(*header.get(at + 1)?),
+        }
+    }
+}
+
 /// Read an IPv6 header and its extension headers (at most 16).
 pub(super) fn split_v6(data: &[u8], reported: u32) -> Result<Split<'_>, Reason> {
     let head = array::<40>(data, 0).ok_or(Reason::CutNetwork)?;
@@ -74,6 +110,7 @@ pub(super) fn split_v6(data: &[u8], reported: u32) -> Result<Split<'_>, Reason> 
     };
     let ip_bytes = left.saturating_add(40);
     let address = |i: usize| array::<16>(head, i).map_or([0; 2], v6);
+    let (mut source, mut destination) = (address(8), address(24));
     let mut payload = &data[40..];
     payload = &payload[..payload.len().min(left as usize)];
     let mut next = head[6];
@@ -102,23 +139,21 @@ pub(super) fn split_v6(data: &[u8], reported: u32) -> Result<Split<'_>, Reason> 
         if size as u32 > left {
             return Err(Reason::BadLength);
         }
-        next = payload.first().copied().unwrap_or(59);
-        payload = payload.get(size..).ok_or(Reason::CutNetwork)?;
+        let header = payload.get(..size).ok_or(Reason::CutNetwork)?;
+        match next {
+            43 => destination = final_destination(header, destination).unwrap_or(destination),
+            60 => source = home_address(header).unwrap_or(source),
+            _ => {}
+        }
+        next = header.first().copied().unwrap_or(59);
+        payload = payload.get(size..).unwrap_or(&[]);
         left -= size as u32;
         if fragment.is_some_and(|(_, offset, _)| offset != 0) {
             break;
         }
     }
     Ok(Split {
-        datagram: Datagram {
-            source: address(8),
-            destination: address(24),
-            version: 6,
-            proto: next,
-            ttl: head[7],
-            id: 0,
-            ip_bytes,
-        },
+        datagram: Datagram { source, destination, version: 6, proto: next, ttl: head[7], id: 0, ip_bytes },
         payload,
         reported: left,
         fragment,
