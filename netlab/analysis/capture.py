@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike, fspath
-from os.path import exists, samefile
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from netlab import _core
@@ -232,9 +231,11 @@ def _copied(result: Mapping[str, Any]) -> Copied:
 
 def _distinct(inputs: Sequence[str], out: str) -> None:
     """Refuse to write over what is being read."""
-    if exists(out):
+    from pathlib import Path
+
+    if Path(out).exists():
         for name in inputs:
-            if name != "-" and exists(name) and samefile(name, out):
+            if name != "-" and Path(name).exists() and Path(name).samefile(out):
                 raise UsageError(f"{out} is also the input", hint="write to another file")
 
 

@@ -500,18 +500,11 @@ impl Tcp {
         }
         // 13
         let mut close = end;
-        if len > 0 || edge != 0 {
-            if self.listed(f) < LIMIT {
-                close = end.wrapping_add(edge);
-                let entry = Entry {
-                    seq,
-                    end: close,
-                    time: now,
-                    frame: step.frame as u32,
-                    repeated: verdict.tail_seen,
-                };
-                self.list::<DETAIL>(f, (step.slot, dir), entry);
-            }
+        if (len > 0 || edge != 0) && self.listed(f) < LIMIT {
+            close = end.wrapping_add(edge);
+            let entry =
+                Entry { seq, end: close, time: now, frame: step.frame as u32, repeated: verdict.tail_seen };
+            self.list::<DETAIL>(f, (step.slot, dir), entry);
         }
         // 14
         if (before(f.next, close) || f.next == 0) && !probe {
