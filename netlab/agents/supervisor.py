@@ -642,7 +642,8 @@ class Builder:
         if not path.startswith("/proc/sys/net/") or ".." in path:
             return ""
         parts = path.split("/")
-        if len(parts) > 7 and parts[5] in ("conf", "neigh"):
+        of_interface = len(parts) > 7 and parts[5] in ("conf", "neigh")
+        if of_interface and parts[6] not in ("all", "default", "lo"):
             parts[6] = "default"  # an interface begins with these values
         try:
             unshare("network", CLONE_NEWNET)
@@ -1219,9 +1220,18 @@ class Supervisor:
         return {"sent": self.kill_group(process, int(message["signal"]))}
 
     def do_end(self, request: Request) -> Json:
-        """Stop a program: TERM now, KILL to all of its session after a grace."""
+        """Stop a program: TERM now, KILL to all of its session after a grace.
+
+        `tell` is the tag under which the client wants to hear of the end.
+        """
         connection, message = request.connection, request.message
+        for process in [*self.resting]:
+            if (process.node, process.name) == (message.get("node"), message.get("name")):
+                self.rest_in_peace(process)
+                return {"ended": True}
         process = self.find(connection, message)
+        if "tell" in message:
+            process.listener, process.tag = connection, message["tell"]
         self.end(process, float(message.get("grace", 2.0)), signal.SIGTERM)
         return {}
 

@@ -6,12 +6,15 @@ import json
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from netlab.cli.topology import impair_option, load_topology, plan_here, topology_options
 from netlab.errors import UsageError
+
+if TYPE_CHECKING:
+    from netlab.model.topology import Process
 
 Json = dict[str, Any]
 
@@ -86,23 +89,47 @@ def apply(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Make the network of a running lab that of a topology FILE, changing only what differs."""
-    from netlab.engine import change, state
+    """Make a running lab that of a topology FILE, changing only what differs.
+
+    Links and programs that stay the same are not disturbed. What `netlab tc`, `link` and `sysctl`
+    have changed is changed back.
+    """
+    from netlab.engine import apply as applying
+    from netlab.engine import change
     from netlab.plan.script import as_data, script
 
     topology = load_topology(file, topo, settings)
-    lab = state.find(name or topology.name)
-    plan = change.difference(lab, topology)
-    if as_json:
-        _print_json(as_data(plan))
-    if dry_run:
-        if not as_json:
-            click.echo(script(plan), nl=False)
-        return
-    count = len(plan.operations)
-    if count:
-        change.change(lab, topology, plan)
-    click.echo(f"lab {lab.id}: {count} operations" if count else f"lab {lab.id} is so", err=True)
+    with applying.exclusive(name or topology.name) as lab:
+        wanted = change.difference(lab, topology)
+        ending = [_program("end", process) for process in wanted.programs.ending]
+        beginning = [_program("start", process) for process in wanted.programs.beginning]
+        if as_json:
+            _print_json({**as_data(wanted.plan), "ending": ending, "beginning": beginning})
+        elif dry_run:
+            for word in ending:
+                click.echo(f"# {word['text']}")
+            click.echo(script(wanted.plan), nl=False)
+            for word in beginning:
+                click.echo(f"# {word['text']}")
+        if dry_run:
+            for link in dict.fromkeys(wish.direction.link for wish in wanted.shaped):
+                click.echo(f"also as in the file again: {link}", err=True)
+            return
+        if wanted:
+            change.change(lab, wanted)
+    count = len(wanted.plan.operations)
+    programs = len(ending) + len(beginning)
+    told = f"{count} operations" + (f", {programs} of programs" if programs else "")
+    click.echo(f"lab {lab.id}: {told}" if wanted else f"lab {lab.id} is so", err=True)
+
+
+def _program(verb: str, process: Process) -> Json:
+    argv = " ".join(process.command)
+    return {
+        "process": process.name,
+        "node": process.node,
+        "text": f"{verb} {process.name} in {process.node}: {argv}",
+    }
 
 
 def _check_name(name: str | None) -> None:

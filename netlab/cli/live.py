@@ -34,9 +34,10 @@ def reboot(lab_name: str | None, off: str | None, node: str) -> None:
     Its sockets, neighbours and tracked connections are gone; MACs, addresses, routes, sysctls and
     firewall are those of the topology, whose programs start again. Other nodes go on undisturbed.
     """
-    from netlab.engine import change, state
+    from netlab.engine import change
+    from netlab.engine.apply import exclusive
 
     pause = seconds("--off", off) if off is not None else 0.0
-    lab = state.find(lab_name)
-    change.reboot(lab, node, off=pause)
+    with exclusive(lab_name) as lab:
+        change.reboot(lab, node, off=pause)
     click.echo(f"node {node} of lab {lab.id} has been rebooted", err=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+import fcntl
+import os
+from collections.abc import Generator, Iterable
 from typing import Any
 
-from netlab.engine import channel
+from netlab.engine import channel, state
 from netlab.engine.channel import Channel
 from netlab.engine.lower import Indexes, lower
 from netlab.engine.state import Lab
@@ -18,6 +20,21 @@ from netlab.plan.operations import Operation
 def indexes_of(lab: Lab) -> Indexes:
     """The interface indexes of a lab that runs, as its state tells."""
     return Indexes((node, device, index) for node, device, index in lab.state.get("indexes", ()))
+
+
+@contextlib.contextmanager
+def exclusive(name: str | None) -> Generator[Lab]:
+    """Find a lab that runs and keep other changes away from it for the length of a block."""
+    lab = state.find(name)
+    try:
+        fd = os.open(f"{lab.folder}/changing", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EngineError(f"the lab {lab.id!r} ended just now") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield state.find(lab.id)  # as whoever had the lock before us left it
+    finally:
+        os.close(fd)
 
 
 def apply(

@@ -82,12 +82,20 @@ class Group:
     def __init__(self, path: str) -> None:
         self.path = path
 
+    def offer(self, controllers: Iterable[str]) -> None:
+        """Let the folders of programs have limits of these kinds."""
+        wanted = " ".join(f"+{name}" for name in sorted(controllers))
+        if wanted:
+            _write(f"{self.path}/cgroup.subtree_control", wanted)
+
     def add(self, name: str, *, cpus: float | None = None, memory: int | None = None) -> str:
         """Make the folder of a program, with its limits: processors, bytes; return its path.
 
         It may be there already: the program is started again.
         """
         path = f"{self.path}/{name}"
+        with contextlib.suppress(OSError):
+            os.rmdir(path)  # it had other limits perhaps
         with contextlib.suppress(FileExistsError):
             os.mkdir(path)
         if cpus is not None:
@@ -115,10 +123,9 @@ def make(folder: str, lab: str, controllers: Iterable[str] = ()) -> Group:
     with open(f"{folder}/{LIST}", "w") as file:
         file.write(path)
     os.mkdir(path)
-    if controllers:
-        wanted = " ".join(f"+{name}" for name in sorted(controllers))
-        _write(f"{path}/cgroup.subtree_control", wanted)
-    return Group(path)
+    group = Group(path)
+    group.offer(controllers)
+    return group
 
 
 def path_of(folder: str) -> str | None:

@@ -144,13 +144,18 @@ def directions(lab: Lab) -> tuple[Direction, ...]:
     return (*found, *(d for name, link in plain.items() for d in _of(lab, name, link)))
 
 
+def reachable(lab: Lab, direction: Direction) -> bool:
+    """Tell whether a direction can be changed: a wire may have ended."""
+    return direction.backend != Backend.WIRE or wires.is_alive(lab.folder, direction.link)
+
+
 def own_qdiscs(lab: Lab, node: str) -> tuple[AddQdisc, ...]:
     """Return what makes anew the disciplines that `change` has put on a node's own interfaces."""
     return tuple(
         AddQdisc(direction.node, direction.dev, qdisc)
         for direction in directions(lab)
         if direction.node == node and direction.shapes and not direction.hidden
-        for qdisc in chain(direction.now, direction.mtu)
+        for qdisc in chain(direction.then or direction.now, direction.mtu)
     )
 
 

@@ -36,6 +36,13 @@ def refuse_impossible(nodes: Iterable[str], *, rootless: bool) -> None:
         )
 
 
+def refuse_new(folder: str, nodes: Iterable[str]) -> None:
+    """Raise when a lab whose nodes have names is to get nodes whose names are taken."""
+    if Path(folder, LIST).exists():
+        mine = {line.partition(" ")[2] for line in Path(folder, LIST).read_text().splitlines()}
+        refuse_impossible((name for name in nodes if name not in mine), rootless=False)
+
+
 def make(folder: str, supervisor: int, fds: Mapping[str, int], inodes: Mapping[str, int]) -> None:
     """Name the namespaces that a supervisor holds by these descriptors."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Literal, cast
 
 from netlab.engine import cgroups
 from netlab.engine.cgroups import Group
+from netlab.engine.channel import Channel
 from netlab.engine.node import Ready, Running, RunningNode
 from netlab.engine.probe import TOOLS, which
-from netlab.errors import CapabilityError, UsageError
+from netlab.engine.supervisor import checked
+from netlab.errors import CapabilityError, EngineError, UsageError
 from netlab.model import topology as model
 from netlab.model.topology import Process, Topology
 
@@ -52,14 +54,19 @@ def _controllers(process: Process) -> set[str]:
 
 
 def make_group(topology: Topology, folder: str, lab: str, *, rootless: bool) -> Group | None:
-    """Make the control group of a lab whose directory is `folder`.
+    """Make the control group of a lab whose directory is `folder`, or widen the one it has.
 
     None where there are no programs or groups are not to be had; then nobody has asked for limits,
     or `refuse_impossible` would have told.
     """
     if not topology.processes or cgroups.refusal(rootless=rootless) is not None:
         return None
-    return cgroups.make(folder, lab, {n for p in topology.processes for n in _controllers(p)})
+    controllers = {n for p in topology.processes for n in _controllers(p)}
+    group = cgroups.find(folder)
+    if group is None:
+        return cgroups.make(folder, lab, controllers)
+    group.offer(controllers)
+    return group
 
 
 def _exists(user: str) -> bool:
@@ -89,12 +96,13 @@ def start(
     group: Group | None,
     *,
     keep: bool = False,
-    only: str | None = None,
+    only: Collection[str] | None = None,
     again: bool = False,
 ) -> Iterator[Running]:
     """Start the programs of a topology, each when those it comes after are ready; wait for all.
 
-    With `only` those of one node; `again` means that they have run before, and their logs go on.
+    With `only` just those of these names; `again` means that they have run before, and their logs
+    go on.
     """
     unready: dict[str, tuple[Running, Ready]] = {}
 
@@ -103,7 +111,7 @@ def start(
         running.until_ready(ready)
 
     for process in in_order(topology.processes):
-        if only not in (None, process.node):
+        if only is not None and process.name not in only:
             continue
         for name in process.after:
             if name in unready:
@@ -135,6 +143,18 @@ def start(
         yield running
     for name in list(unready):
         wait_for(name)
+
+
+def stop(connection: Channel, ending: Iterable[Process], *, grace: float = 2.0) -> None:
+    """End programs of a topology, one after the other; who has ended already is no error."""
+    for process in ending:
+        tag = connection.new_tag()
+        request = {"do": "end", "node": process.node, "name": process.name, "grace": grace}
+        answer = connection.request({**request, "tell": tag})
+        if answer.get("error", {}).get("kind") == "gone" or checked(answer).get("ended"):
+            continue
+        if connection.event(tag, ("exit",), grace + 10) is None:
+            raise EngineError(f"process {process.name!r} in node {process.node!r} does not end")
 
 
 def _ready(wanted: model.Ready | None) -> Ready | None:

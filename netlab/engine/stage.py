@@ -139,7 +139,8 @@ class Stage:
         self.recording.event("reboot", at_ns=self.now_ns(), node=node.name)
         with node.going_away():
             switch_off_and_on(self._channel, self.topology, self._indexes, node.name, off=off)
-        mine = processes.start(self.topology, self._nodes, self.group, only=node.name, again=True)
+        own = {process.name for process in self.topology.processes if process.node == node.name}
+        mine = processes.start(self.topology, self._nodes, self.group, only=own, again=True)
         for running in mine:
             self.enter(running)
         self.recording.event("rebooted", at_ns=self.now_ns(), node=node.name)

@@ -62,10 +62,16 @@ def start(
     log_file: Callable[[str], Path],
     *,
     wired: Collection[str] = (),
+    middles: Collection[str] | None = None,
     keep: bool = False,
 ) -> Iterator[Running]:
-    """Start an agent for each link that has a schedule; links that are `wired` need none."""
+    """Start an agent for each link that has a schedule; links that are `wired` need none.
+
+    With `middles` just for the links with these middle nodes.
+    """
     for link in topology.links:
+        if middles is not None and middle_node(link) not in middles:
+            continue
         if link.name in wired or not (link.forward.schedule or link.backward.schedule):
             continue
         middle, mtu = middle_node(link), max(link.a.mtu, link.b.mtu)

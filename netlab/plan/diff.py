@@ -3,19 +3,21 @@
 Theory of operation. Both are planned, and the plans compared operation by operation. What is in
 the new plan and not in the old one is done; for what is in the old one alone, the reverse. Two
 things are never changed but made anew: a node whose role differs, and a link whose ends, MACs, MTU,
-offloads or middle node differ, which takes its wire with it. What is made anew is *fresh*, and
-everything the new plan says of it is done. What is untouched in both gets no operation at all and
-loses no packet.
+offloads or middle node differ, which takes its wire with it. A middle node is made anew where a
+schedule is concerned (its clock starts when the link does) or the back end changes. What is made
+anew is *fresh*, and everything the new plan says of it is done. What is untouched in both gets no
+operation at all and loses no packet.
 
 The order is: links and nodes that go (their interface names may be wanted), then addresses that go,
 then everything new in the order of a plan, routes replaced rather than removed and added, and last
 the routes and interfaces that go.
 
-Three habits of the kernel (net/ipv4/devinet.c, fib_frontend.c, net/ipv6/addrconf.c) are allowed
+Four habits of the kernel (net/ipv4/devinet.c, fib_frontend.c, net/ipv6/addrconf.c) are allowed
 for. Setting an interface down takes its IPv6 addresses, so they are added again. Removing the first
 address of a subnet removes the others of the same subnet on that interface, so those are added
 again. Removing the last address of an interface removes all routes through it, so where
-addresses go, the routes through that interface are written again.
+addresses go, the routes through that interface are written again. The sysctls called `default` are
+for interfaces to come, so those that are there already are given the same.
 
 Unsatisfactory: an MTU could be changed in place.
 """
@@ -23,14 +25,14 @@ Unsatisfactory: an MTU could be changed in place.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 
 from netlab.model.capabilities import Capabilities
 from netlab.model.firewall import NO_FIREWALL
-from netlab.model.topology import PLAIN, Topology
+from netlab.model.topology import PLAIN, Process, Topology
 from netlab.plan.backend import Backend
-from netlab.plan.build import build
+from netlab.plan.build import build, middle_node
 from netlab.plan.operations import (
     AddAddress,
     AddBridge,
@@ -76,7 +78,47 @@ def diff(
     An empty plan if they build the same network; CapabilityError as from `build`.
     """
     before, after = (build(one, capabilities, impair).operations for one in (old, new))
-    return Plan(new, tuple(_Difference(before, after, _changed_roles(old, new)).operations()))
+    changed = _changed_roles(old, new) | _changed_schedules(old, new)
+    return Plan(new, tuple(_Difference(before, after, changed).operations()))
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessChange:
+    """The programs that end before a network changes, the last to start first, and begin after."""
+
+    ending: tuple[Process, ...]
+    beginning: tuple[Process, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.ending or self.beginning)
+
+
+def processes(old: Topology, new: Topology, plan: Plan) -> ProcessChange:
+    """Return what a change of networks means for the programs of the topology.
+
+    One that is the same in both goes on, unless `plan` makes its node anew: the node takes its
+    programs with it.
+    """
+    fresh = {op.node for op in plan.operations if isinstance(op, AddNode)}
+    gone = {op.node for op in plan.operations if isinstance(op, RemoveNode)}
+    before = {process.name: process for process in old.processes}
+    after = {process.name: process for process in new.processes}
+    ending = [p for p in before.values() if after.get(p.name) != p and p.node not in gone]
+    beginning = [p for p in after.values() if before.get(p.name) != p or p.node in fresh]
+    return ProcessChange(tuple(reversed(ending)), tuple(beginning))
+
+
+def _changed_schedules(old: Topology, new: Topology) -> set[str]:
+    """Return the middle nodes of links that change and follow a schedule, before or after."""
+    before = {link.name: link for link in old.links}
+    found: set[str] = set()
+    for link in new.links:
+        was = before.get(link.name)
+        if was is None or (was.forward, was.backward) == (link.forward, link.backward):
+            continue
+        if any(i.schedule for i in (was.forward, was.backward, link.forward, link.backward)):
+            found.add(middle_node(link))
+    return found
 
 
 def _changed_roles(old: Topology, new: Topology) -> set[str]:
@@ -152,6 +194,7 @@ class _Difference:
     ) -> None:
         self.after = after
         self.old, self.new = _Facts(before), _Facts(after)
+        changed = changed | (self.old.wires.keys() ^ self.new.wires.keys())
         self.gone_nodes = [n for n in self.old.nodes if n not in self.new.nodes or n in changed]
         lost = set(self.gone_nodes)
         kept = {pair for pair in self.old.pairs if self._same_link(pair, lost)}
@@ -159,6 +202,9 @@ class _Difference:
             if node not in lost and not kept.issuperset(self.old.served(wire)):
                 lost.add(node)  # what it holds open is gone
                 self.gone_nodes.append(node)
+        for node, wire in self.old.wires.items():
+            if node in lost:
+                kept.difference_update(self.old.served(wire))
         kept = {pair for pair in kept if not any(node in lost for node, _ in pair)}
         self.fresh_nodes = {n for n in self.new.nodes if n not in self.old.nodes or n in lost}
         # The kernel takes a namespace and its links away in its own time; a link with an end that
@@ -195,6 +241,7 @@ class _Difference:
                 and not self._names_fresh(op)
             ):
                 yield ResetSysctl(node, key)
+                yield from (ResetSysctl(node, one) for one in self._inherit(op))
         yield from self._addresses_that_go()
         for op in self.after:
             yield from self._add(op)
@@ -208,6 +255,22 @@ class _Difference:
         parts = op.key.split(".")
         device = (op.node, parts[3]) if len(parts) > 4 else None
         return device in self.fresh or device in self.gone
+
+    def _inherit(self, op: SetSysctl) -> Iterator[str]:
+        """Yield the sysctls of interfaces that were there before a default for new ones changed."""
+        parts = op.key.split(".")
+        if len(parts) < 5 or parts[2] not in ("conf", "neigh") or parts[3] != "default":
+            return
+        for dev in self._staying(op.node):
+            key = ".".join((*parts[:3], dev.replace(".", "/"), *parts[4:]))
+            if (op.node, key) not in self.new.sysctls:
+                yield key
+
+    def _staying(self, node: str) -> list[str]:
+        """Return the interfaces of a node that stay, sorted by name."""
+        devices = {device for pair in self.new.pairs for device in pair} - self.fresh
+        devices |= self.new.bridges.keys()
+        return sorted(dev for owner, dev in devices if owner == node and self._stays((owner, dev)))
 
     def _addresses_that_go(self) -> Iterator[Operation]:
         self.shaken: set[tuple[_Device, int]] = set()
@@ -236,6 +299,10 @@ class _Difference:
             case SetSysctl(node, key):
                 same = self.old.sysctls.get((node, key)) == op
                 needed = not same or node in self.fresh_nodes or self._names_fresh(op)
+                if needed and node not in self.fresh_nodes:
+                    yield op
+                    yield from (replace(op, key=one) for one in self._inherit(op))
+                    return
             case AddBridge(node, name, ports):
                 needed = node in self.fresh_nodes
                 if not needed:

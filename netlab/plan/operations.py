@@ -404,7 +404,10 @@ class ResetSysctl:
     @property
     def commands(self) -> tuple[Argv, ...]:
         """Return the commands that do the same."""
-        fresh = f"$(unshare -n sysctl -n {shlex.quote(self.key)})"
+        parts = self.key.split(".")
+        if len(parts) > 4 and parts[2] in ("conf", "neigh") and parts[3] not in ("all", "lo"):
+            parts[3] = "default"  # with these values an interface begins
+        fresh = f"$(unshare -n sysctl -n {shlex.quote('.'.join(parts))})"
         return (_in(self.node, "sh", "-c", f"sysctl -qw {shlex.quote(self.key)}={fresh}"),)
 
 

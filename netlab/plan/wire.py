@@ -7,6 +7,7 @@ that a run repeats; the wire draws apart for its two directions.
 
 from __future__ import annotations
 
+import json
 from hashlib import sha256
 from math import ceil
 from typing import Any
@@ -140,6 +141,12 @@ def configuration(
         ]
     # The kernel kills the wire with its lab; by hand it may outlive the shell that started it.
     return {"version": 1, "die_with_parent": False, "hold_schedule": True, "links": [told]}
+
+
+def settings_of(config: str, way: str) -> Json:
+    """Return the settings of one direction in a configuration, as `AddWire` has it."""
+    found: Json = json.loads(config)["links"][0][way]
+    return found
 
 
 def _ns(seconds: float) -> int:

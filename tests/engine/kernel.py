@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from pathlib import Path
 
 from netlab.engine import channel
@@ -53,22 +53,55 @@ def cleaned(value: object) -> object:
     return value
 
 
-def state_of(nodes: Mapping[str, RunningNode]) -> dict[str, dict[str, object]]:
+LOOK = """
+for look in {looks}; do echo "==== $look"; $look || true; done
+echo "==== sysctls"; grep -rs . /proc/sys/net || true
+echo "==== nft"; nft list ruleset || true
+for device in $(ip -o link | cut -d: -f2 | cut -d@ -f1); do
+  echo "==== offloads $device"; ethtool -k $device || true
+done
+"""
+
+
+def state_of(lab: Lab, folder: Path) -> dict[str, dict[str, object]]:
     """Return addresses, routes, queue disciplines, sysctls, firewall and offloads by node."""
-    return {name: _state(node) for name, node in nodes.items()}
+    with nodes_of(lab, folder) as nodes:
+        return {name: _state(node) for name, node in nodes.items()}
+
+
+def differences(one: object, other: object, path: str = "") -> list[str]:
+    """Say where two states differ, each place in a line."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        found: list[str] = []
+        for key in sorted(one.keys() | other.keys()):
+            found += differences(one.get(key), other.get(key), f"{path}/{key}")
+        return found
+    if isinstance(one, list) and isinstance(other, list):
+        more = [item for item in one if item not in other]
+        less = [item for item in other if item not in one]
+        return [f"{path}: too much: {item}" for item in more] + [
+            f"{path}: missing: {item}" for item in less
+        ]
+    return [] if one == other else [f"{path}: {one!r} and not {other!r}"]
+
+
+def programs_of(lab: Lab) -> list[tuple[str, str, list[str]]]:
+    """Return the programs that run in a lab, save those of the engine itself."""
+    with contextlib.closing(channel.connect(lab.folder)) as connection:
+        found = connection.request({"do": "state"})["processes"]
+    own = (p for p in found if p["name"] not in ("wire", "schedule"))
+    return sorted((p["node"], p["name"], p["argv"]) for p in own)
 
 
 def _state(node: RunningNode) -> dict[str, object]:
-    found: dict[str, object] = {
-        look: cleaned(json.loads(node.run(look.split()).stdout or "[]")) for look in LOOKS
-    }
-    found["sysctls"] = _sysctls(node)
-    ruleset = node.run(["nft", "list", "ruleset"], check=False).stdout
-    found["nft"] = re.sub(r"packets \d+ bytes \d+", "", ruleset)
-    names = node.run(["sh", "-c", "ip -o link | cut -d: -f2 | cut -d@ -f1"]).stdout.split()
-    found["offloads"] = {
-        name: node.run(["ethtool", "-k", name], check=False).stdout for name in names
-    }
+    looks = " ".join(f"'{look}'" for look in LOOKS)
+    told = node.run(["bash", "-c", LOOK.format(looks=looks)]).stdout
+    parts = (part.partition("\n") for part in told.split("==== ")[1:])
+    found: dict[str, object] = {name: text for name, _, text in parts}
+    for look in LOOKS:
+        found[look] = cleaned(json.loads(str(found[look]) or "[]"))
+    found["sysctls"] = _sysctls(str(found["sysctls"]))
+    found["nft"] = re.sub(r"packets \d+ bytes \d+", "", str(found["nft"]))
     return found
 
 
@@ -78,8 +111,7 @@ _PASSING = re.compile(
 )
 
 
-def _sysctls(node: RunningNode) -> dict[str, str]:
-    """Every sysctl of the namespace, a write of whose fresh value changes nothing."""
-    text = node.run(["sh", "-c", "grep -rs . /proc/sys/net || true"]).stdout
+def _sysctls(text: str) -> dict[str, str]:
+    """Every sysctl that a namespace has of its own and that does not change by itself."""
     pairs = (line.partition(":")[::2] for line in text.splitlines())
     return {path: value for path, value in pairs if not _PASSING.search(path)}

@@ -57,12 +57,11 @@ def detached(text: str, *, rootless: bool | None = None) -> Generator[Lab]:
 
 def test_afterwards_the_kernel_holds_the_same(rootless: bool, tmp_path: Path) -> None:
     with detached(RICH, rootless=rootless) as lab:
-        with nodes_of(lab, tmp_path) as nodes:
-            before = state_of(nodes)
+        before = state_of(lab, tmp_path)
         for name in ("h1", "h2", "h3", "gw", "r", "s"):
             reboot(state.find(lab.id), name)
+        after = state_of(lab, tmp_path)
         with nodes_of(lab, tmp_path) as nodes:
-            after = state_of(nodes)
             assert " 1 received" in nodes["h1"].run(["ping", "-c1", "-W5", "h3"]).stdout
         for name, kept in before.items():
             for what, value in kept.items():

@@ -13,7 +13,7 @@ from netlab.model.topology import Topology
 from netlab.model.yaml import loads
 from netlab.plan.backend import Backend
 from netlab.plan.build import build
-from netlab.plan.diff import diff
+from netlab.plan.diff import diff, processes
 from netlab.plan.operations import (
     AddNode,
     AddVeth,
@@ -129,6 +129,44 @@ def test_addresses_that_shared_a_subnet_with_one_that_goes_are_added_again() -> 
     )
     found = changes(link.format("10.0.0.1/24, 10.0.0.9/24"), link.format("10.0.0.9/24"))
     assert names(found)[:2] == ["RemoveAddress", "AddAddress"]
+
+
+def test_a_link_with_a_schedule_that_changes_is_made_anew() -> None:
+    link = "nodes: [a, b]\nlinks: [{{ends: a-b, delay: 1ms, schedule: [{{at: {}, delay: 2ms}}]}}]\n"
+    assert changes(link.format("1s"), link.format("1s")) == []
+    found = changes(link.format("1s"), link.format("2s"))
+    assert RemoveNode("a-b.wire") in found
+    assert AddNode("a-b.wire") in found
+    assert AddNode("a") not in found
+
+
+def test_a_default_for_new_interfaces_is_given_to_those_that_are_there() -> None:
+    new = BASE.replace("h1: ,", "h1: {sysctls: {net.ipv6.conf.default.hop_limit: 7}},")
+    assert changes(BASE, new) == [
+        SetSysctl("h1", f"net.ipv6.conf.{which}.hop_limit", "7") for which in ("default", "eth0")
+    ]
+    assert names(changes(new, BASE)) == ["ResetSysctl"] * 2
+
+
+PROGRAMS = """\
+processes:
+  one: {node: h1, command: sleep 1}
+  two: {node: h2, command: sleep 2, after: [one]}
+"""
+
+
+def test_programs_end_in_the_reverse_order_and_only_where_they_differ() -> None:
+    old = loads(BASE + PROGRAMS)
+
+    def change(new: Topology) -> tuple[list[str], list[str]]:
+        found = processes(old, new, diff(old, new))
+        return [p.name for p in found.ending], [p.name for p in found.beginning]
+
+    assert change(old) == ([], [])
+    assert change(loads(BASE)) == (["two", "one"], [])
+    assert change(loads(BASE + PROGRAMS.replace("sleep 2", "sleep 3"))) == (["two"], ["two"])
+    fresh = loads(BASE.replace("h1: ,", "h1: router,") + PROGRAMS)
+    assert change(fresh) == ([], ["one"])  # the node that is made anew has taken it along
 
 
 # -- live ------------------------------------------------------------------------------------------
