@@ -102,11 +102,12 @@ def available(what: str) -> bool:
     return PROBES[what][0]()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     # A shell that starts us in the background has us ignore SIGINT, and so would everything we
     # start: programs under test must see Ctrl-C as they do in a terminal.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.pluginmanager.import_plugin("tests.host_guard")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
