@@ -15,8 +15,8 @@ from tests.conftest import ROOT
 AGENTS = ROOT / "netlab" / "agents"
 WIRE = '{"version": 1, "links": [{"name": "x", "a": {"packet": "lo"}, "b": {"packet": "lo"}}]}'
 SEND = ("send", "--source", "127.0.0.1", "--destination", "127.0.0.1")
-# What forges packets, and how it is asked to do so on the loopback. The others that open raw sockets
-# speak netlink or have them opened by the programs of a lab.
+# What forges packets, and how it is asked to do so on the loopback. Other raw sockets of ours speak
+# netlink.
 FORGERS = {
     "netlab/agents/injector.py": ("-I", "-S", str(AGENTS / "injector.py"), *SEND),
     "crates/netlab-wire": ("-m", "netlab.engine.wire_main", WIRE),
