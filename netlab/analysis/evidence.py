@@ -12,13 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from netlab.analysis import conntrack, counters, frames, output, samples, segments, ss
+from netlab.analysis import calibration, conntrack, counters, frames, output, samples, segments, ss
 from netlab.analysis.frames import Frame
 from netlab.analysis.output import Step
 from netlab.analysis.samples import Samples
 from netlab.analysis.segments import Segment
-from netlab.errors import NetlabError, RecordingError
+from netlab.errors import NetlabError, RecordingError, TopologyError
+from netlab.model import yaml
 from netlab.recording import Recording
+from netlab.recording.directory import TOPOLOGY
 from netlab.recording.timeline import Event, Phase
 
 if TYPE_CHECKING:
@@ -126,6 +128,23 @@ class Evidence:
         except RecordingError as error:
             raise NoEvidenceError(error.message) from None
         return CaptureEvidence(name, path, self._json(f"captures/{stem}.json"))
+
+    def idle_round_trip(self, link: str) -> float:
+        """Return the seconds there and back over a link that nobody else used, before the run.
+
+        NoEvidenceError where that was not measured: the link is not impaired, or somebody said
+        --no-calibrate.
+        """
+        try:
+            ways = calibration.read(self.recording).get(link)
+            topology = yaml.load(self.recording.file(TOPOLOGY))
+            found = next((one for one in topology.links if one.name == link), None)
+            took = calibration.round_trip(ways, found.ways) if ways and found else None
+        except (RecordingError, TopologyError) as error:
+            raise NoEvidenceError(error.message) from None
+        if took is None:
+            raise NoEvidenceError(f"the idle round trip of link '{link}' was not measured")
+        return took
 
     def snapshot(self, label: str, node: str) -> tuple[ss.Socket, ...]:
         """Return what `ss` showed on a node when the snapshot `label` was taken."""

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from netlab.analysis import frames
+from netlab.analysis import calibration, frames
 from netlab.errors import CaptureError, RecordingError, TopologyError
 from netlab.model import yaml
 from netlab.model.topology import Link, Topology
@@ -70,7 +70,12 @@ class Stamp:
 
 def stamp(recording: Recording) -> Stamp:
     """Return the stamp of a recording."""
-    doubts = (*_captures(recording), *_wires(recording), *_samplers(recording))
+    doubts = (
+        *_calibration(recording),
+        *_captures(recording),
+        *_wires(recording),
+        *_samplers(recording),
+    )
     load = Load.of(recording)
     if load is not None:
         doubts += (*_machine(load), *_disciplines(load, _topology(recording)))
@@ -134,6 +139,21 @@ def _few(count: int, total: int, what: str) -> Iterator[Doubt]:
     """Doubt what should not happen at all: suspect from the first, invalid above a hundredth."""
     if count:
         yield Doubt("invalid" if count > FEW * total else "suspect", what)
+
+
+def _calibration(recording: Recording) -> Iterator[Doubt]:
+    topology = _topology(recording)
+    known = {link.name: link for link in (topology.links if topology else ())}
+    try:
+        measured = calibration.read(recording)
+    except RecordingError:
+        return  # a check that wants to look into it says so
+    for name, ways in measured.items():
+        if name in known:
+            allowed = tolerance(round_trip(known[name]))
+            for times, what in calibration.deviations(ways, known[name].ways, allowed):
+                level = "invalid" if times > GROSS else "suspect"
+                yield Doubt(level, f"link '{name}' before the run: {what}")
 
 
 def _captures(recording: Recording) -> Iterator[Doubt]:

@@ -126,6 +126,11 @@ def show(name: str, folder: Path | None, as_json: bool) -> None:
 @results_option
 @click.option("--rootless/--no-rootless", default=None, help="Use a user namespace, or refuse to.")
 @impair_option
+@click.option(
+    "--calibrate/--no-calibrate",
+    default=True,
+    help="Measure impaired links before the run (default: yes).",
+)
 @click.option("--require-privileged", is_flag=True, help="Exit with 4 if anything was skipped.")
 @labs_option
 @json_option
@@ -143,6 +148,7 @@ def run(
     results: Path,
     rootless: bool | None,
     impair: str | None,
+    calibrate: bool,
     require_privileged: bool,
     folder: Path | None,
     as_json: bool,
@@ -168,6 +174,7 @@ def run(
         probe(),
         rootless,
         Backend(impair) if impair else None,
+        calibrate=calibrate,
         budget=jobs or default_jobs(),
         repeat=repeat,
         seed=1 if seed is None and repeat > 1 else seed,

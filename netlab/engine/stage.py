@@ -212,13 +212,15 @@ def open_stage(
     impair: Backend | None = None,
     step: Callable[[int], None] | None = None,
     watch: bool = False,
+    calibrate: bool = False,
 ) -> Generator[Stage]:
     """Build a lab, and take it away at the end of the block however that comes.
 
     `rootless` None means: with a user namespace where this process is not root. `plan` is made
     from the topology unless given, with no other back end than `impair` if that is given. `step` is
     called after each operation (tests kill us there). With `watch` the machine is watched too, and
-    its speed makes the stage's `scale`.
+    its speed makes the stage's `scale`; with `calibrate` impaired links are measured before
+    anything else happens on them.
     """
     held = make_claim(topology.name, foreground=True)
     assert held is not None
@@ -239,11 +241,16 @@ def open_stage(
         with stage.scope():
             own = wires.start(plan.operations, started.channel, held.path, recording.file)
             stage.enter(wires.guarded(own))
+            namespaces = started.namespaces() if watch or calibrate else {}
             if watch:
                 sampler, started.channel.patience = fidelity.watch(
-                    started.channel, recording.file, started.namespaces(), plan
+                    started.channel, recording.file, namespaces, plan
                 )
                 stage.enter(sampler)
+            if calibrate:
+                fidelity.calibrate(
+                    started.channel, recording.file, namespaces, plan, started.indexes
+                )
             stage.group = processes.make_group(
                 topology, held.folder, held.path.name, rootless=started.rootless
             )

@@ -89,13 +89,15 @@ class Settings:
 
     `impair` is the one back end that may impair links (None: the best that can). `budget` is how
     many plain variations may run at once (one with a wire counts for two). Each runs `repeat`
-    times, with seeds that follow from `seed` (None: those of the topology).
+    times, with seeds that follow from `seed` (None: those of the topology). With `calibrate` every
+    impaired link is measured before the scenario.
     """
 
     root: Path
     capabilities: Capabilities | None = None
     rootless: bool | None = None
     impair: Backend | None = None
+    calibrate: bool = True
     budget: float = 1
     repeat: int = 1
     seed: int | None = None
@@ -468,7 +470,14 @@ def _play(
     writer: RecordingWriter,
     settings: Settings,
 ) -> None:
-    with open_stage(topology, writer, rootless=settings.rootless, plan=plan, watch=True) as stage:
+    with open_stage(
+        topology,
+        writer,
+        rootless=settings.rootless,
+        plan=plan,
+        watch=True,
+        calibrate=settings.calibrate,
+    ) as stage:
         writer.note(scale=stage.scale, sysctls=_sysctls(stage), tools=_tools(stage))
         writer.note(backend=_backend(plan), backends=backends(plan))
         try:

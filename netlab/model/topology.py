@@ -94,6 +94,11 @@ class Link:
         """Return both interfaces, `a` first."""
         return self.a, self.b
 
+    @property
+    def ways(self) -> tuple[Impairment, Impairment]:
+        """Return what happens in both directions, `forward` first."""
+        return self.forward, self.backward
+
 
 @dataclass(frozen=True, slots=True)
 class RouteOptions:

@@ -6,13 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from netlab.analysis import calibration
 from netlab.analysis import fidelity as judged
+from netlab.analysis.journal import Journal, Verdict
 from netlab.engine import fidelity
 from netlab.engine.node import Ready
 from netlab.engine.stage import open_stage
 from netlab.errors import CommandError, NotReadyError
+from netlab.model.topology import Topology
 from netlab.model.yaml import loads
+from netlab.plan.backend import Backend
 from netlab.recording import Recording, RecordingWriter
+from netlab.units import mbit, ms
 
 
 @pytest.fixture
@@ -54,3 +59,56 @@ def test_timeouts_grow_with_the_scale(writer: RecordingWriter) -> None:
             stage.until(lambda: False, timeout=0.2, what="a miracle")
         with pytest.raises(NotReadyError, match=r"was not ready after 0\.8 s"):
             node.spawn("x", ["sleep", "30"], ready=Ready.line("never", timeout=0.2))
+
+
+def link(words: str) -> Topology:
+    return loads(f"name: pair\nnodes: [a, b]\nlinks: [{{name: wire, ends: a-b, {words}}}]\n")
+
+
+@pytest.mark.needs("netns", "userns")
+def test_a_link_is_measured_before_anybody_uses_it(writer: RecordingWriter, rootless: bool) -> None:
+    topology = link("delay: 10ms, rate: 20mbit")
+    with open_stage(topology, writer, rootless=rootless, impair=Backend.WIRE, calibrate=True):
+        pass
+    writer.close()
+    ways = calibration.read(Recording.open(writer.path))["wire"]
+    for way, asked in zip(ways, topology.links[0].ways, strict=True):
+        assert way.lost == way.damaged == 0
+        idle = way.delay(asked)
+        assert idle is not None
+        assert 0 <= idle - calibration.expected(way, asked) < 5 * ms  # never early
+        assert way.rate_span is not None
+        octets, took = way.rate_span
+        assert octets * 8 / took == pytest.approx(20 * mbit, rel=0.1)
+
+
+@pytest.mark.needs("netns", "userns", "ping")
+def test_measuring_changes_neither_what_a_seed_drops_nor_what_a_rule_counts(tmp_path: Path) -> None:
+    topology = link("loss: 30%, seed: 7, drops: [{match: icmp, nth: [3]}]")
+    found: list[object] = []
+    for calibrate in (False, True):
+        writer = Recording.create_at(tmp_path / str(calibrate), "made", "one")
+        with open_stage(topology, writer, impair=Backend.WIRE, calibrate=calibrate) as stage:
+            there = topology.interfaces("b")[0]
+            to = str(there.addresses[0].ip)
+            # Who has to ask for it may lose the question, and ask again a second later.
+            known = ("ip", "neigh", "replace", to, "lladdr", there.mac, "dev", "eth0")
+            stage.node("a").run(known)
+            argv = ("ping", "-n", "-q", "-i", "0.005", "-c", "40", "-W", "0.2", to)
+            stage.node("a").run(argv, check=False)
+        drops = Journal.open(writer.path / "wire" / "wire.journal").drops(forward=True)
+        assert (2, Verdict.EXACT) in drops
+        assert len(drops) > 1
+        found.append(drops)
+    assert found[0] == found[1]
+
+
+@pytest.mark.needs("netns", "userns")
+def test_what_is_too_slow_is_not_measured_and_said(writer: RecordingWriter) -> None:
+    topology = link("delay: 3s")
+    with open_stage(topology, writer, impair=Backend.WIRE, calibrate=True):
+        pass
+    writer.close()
+    (ways,) = calibration.read(Recording.open(writer.path)).values()
+    assert {way.why for way in ways} == {"a frame may be under way for more than 2 s"}
+    assert judged.stamp(Recording.open(writer.path)).level == "unknown"
