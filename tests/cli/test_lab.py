@@ -21,6 +21,8 @@ from tests.conftest import ROOT
 
 LIVE = pytest.mark.needs("netns", "userns", "tcpdump", "ss", "nft")
 UNDELAYED = ("--variation", "ipv4", "--variation", "ipv6")
+PASSED = (0, 3)
+"""3: it passed, and the machine was busy meanwhile (fidelity `suspect`)."""
 
 
 @pytest.fixture(params=["self", "ordinary"])
@@ -127,7 +129,7 @@ def test_a_changed_recording_is_refused(tmp_path: Path) -> None:
 def test_the_undelayed_handshake_passes_for_everybody_and_skips_nothing(person: Person) -> None:
     results = person.folder / "results"
     done = person.run("lab", "run", "handshake", *UNDELAYED, "--results", str(results), timeout=100)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode in PASSED, done.stdout + done.stderr
     assert "16 checks: 16 passed" in done.stdout
     assert "SYN-ACK seq=0 ack=1" in done.stdout
     assert "running" not in done.stdout
@@ -142,7 +144,7 @@ def test_the_undelayed_handshake_passes_for_everybody_and_skips_nothing(person: 
     owners = {path.lstat().st_uid for path in results.rglob("*")}
     assert owners == {NOBODY if person.ordinary else os.geteuid()}
     again = person.run("lab", "check", str(run))
-    assert again.returncode == 0
+    assert again.returncode == done.returncode
     assert "16 checks: 16 passed" in again.stdout
 
 
@@ -151,8 +153,7 @@ def test_a_delayed_handshake_passes_for_everybody_on_the_wire(person: Person) ->
     results = person.folder / "results"
     words = ("--variation", "rtt-100ms", "--impair", "wire", "--results", str(results))
     done = person.run("lab", "run", "handshake", *words, timeout=100)
-    # 3: it passed, and the wire says that this machine was busy meanwhile.
-    assert done.returncode in (0, 3), done.stdout + done.stderr
+    assert done.returncode in PASSED, done.stdout + done.stderr
     assert ("fidelity suspect" in done.stdout) == (done.returncode == 3)
     assert "10 checks: 10 passed" in done.stdout
     recording = results / "handshake" / "latest" / "rtt-100ms"
@@ -164,7 +165,7 @@ def test_a_delayed_handshake_passes_for_everybody_on_the_wire(person: Person) ->
 @LIVE
 def test_every_planted_fault_breaks_the_check_it_names(tmp_path: Path) -> None:
     done = netlab("run", "handshake", *UNDELAYED, "--faults", "--results", str(tmp_path), "--json")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode in PASSED, done.stdout + done.stderr
     (result,) = json.loads(done.stdout)
     assert len(result["faults"]) == 8
     assert {fault["outcome"] for fault in result["faults"]} == {"pass"}

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from netlab.analysis import calibration
+from netlab.recording import Recording
 from tests.conftest import ROOT
 from tests.machine.test_guest import readable_by_all
 
@@ -21,6 +23,8 @@ pytestmark = [pytest.mark.needs("uml", "tcpdump", "ss"), pytest.mark.slow]
 TRIES = 4
 """A handshake over 1 ms may be half a millisecond late: not every time on a busy computer."""
 
+PASSED = (0, 3)
+"""Passed, or passed on a computer that was busy (fidelity `suspect`)."""
 ORDINARY = 65534
 
 
@@ -51,19 +55,21 @@ def lab_run(
 def test_the_handshake_lab_passes_with_delays_that_only_netem_gives(tmp_path: Path) -> None:
     results = tmp_path / "results"
     status, data, talk = lab_run(results, "ipv4", "ipv6", "rtt-100ms", "rtt-300ms")
-    assert status == 0, (data, talk)
+    assert status in PASSED, (data, talk)
     latest = results / "handshake" / "latest"
     assert {entry.name for entry in latest.iterdir() if entry.is_dir()} >= {"rtt-100ms", "ipv6"}
     manifest = json.loads((latest / "rtt-100ms" / "manifest.json").read_text())
     assert manifest["backend"] == "netem"
     assert manifest["status"] == "complete"
+    (measured,) = calibration.read(Recording.open(latest / "rtt-100ms")).values()
+    assert all(0.05 <= min(way.delays) < 0.055 for way in measured)
 
 
 @pytest.mark.timeout(600)
 def test_the_handshake_lab_passes_over_a_millisecond(tmp_path: Path) -> None:
     for attempt in range(TRIES):
         status, data, talk = lab_run(tmp_path / f"results-{attempt}", "rtt-1ms")
-        if status == 0:
+        if status in PASSED:
             return
         assert status in (1, 6), talk
     pytest.fail(f"failed {TRIES} times: {data}")
@@ -88,6 +94,6 @@ def test_the_handshake_lab_passes_for_an_ordinary_user() -> None:
         results = folder / "results"
         prefix = ("setpriv", *user)
         status, data, talk = lab_run(results, "rtt-100ms", prefix=prefix, python=python)
-        assert status == 0, (data, talk)
+        assert status in PASSED, (data, talk)
         owners = {path.lstat().st_uid for path in results.rglob("*")}
         assert owners == {ORDINARY}
