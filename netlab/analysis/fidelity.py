@@ -225,20 +225,20 @@ def _strains(counters: Json, rtt: float) -> Iterator[Doubt]:
         yield Doubt(bad, f"a round trip takes {mean * 1e3:.1f} ms too long on average")
     for way in ways:
         lateness = counters[way]["lateness"]
+        total = max(1, lateness["count"])
         late = _later(lateness, OUTLIER * allowed)
-        if late > FEW:
-            bad = _later(lateness, GROSS * allowed) > STALLED_SHARE
+        if late > max(1, FEW * total):
+            bad = _later(lateness, GROSS * allowed) > STALLED_SHARE * total
             yield Doubt(
                 "invalid" if bad else "suspect",
-                f"{late:.0%} of its packets left more than {OUTLIER * allowed * 1e3:.1f} ms late"
+                f"{late} of {total} packets left more than {OUTLIER * allowed * 1e3:.1f} ms late"
                 f" (one {lateness['max_ns'] / 1e6:.1f} ms)",
             )
 
 
-def _later(lateness: Json, seconds: float) -> float:
-    """Return the share of packets that were certainly later; buckets are powers of two of 1 ns."""
-    late = sum(n for i, n in enumerate(lateness["log2_ns"]) if 2**i >= seconds * 1e9)
-    return late / max(1, lateness["count"])
+def _later(lateness: Json, seconds: float) -> int:
+    """Return how many packets were later for certain; buckets are powers of two of 1 ns."""
+    return sum(n for i, n in enumerate(lateness["log2_ns"]) if 2**i >= seconds * 1e9)
 
 
 def _machine(load: Load) -> Iterator[Doubt]:

@@ -157,6 +157,8 @@ def test_a_wire_that_is_late_on_average(
     # Twice the tolerance is 1.08 ms and 5 ms; only what is later for certain counts.
     [
         ("1ms", {15: 99, 21: 1}, "ok"),
+        ("1ms", {15: 9, 21: 1}, "ok"),  # one packet may be late
+        ("1ms", {15: 8, 21: 2}, "suspect"),
         ("1ms", {15: 98, 21: 2}, "suspect"),
         ("1ms", {15: 98, 20: 2}, "ok"),
         ("1ms", {15: 89, 23: 11}, "invalid"),
