@@ -12,6 +12,8 @@ goes on with the next action under --keep-going and otherwise ends with status 1
 | `listen[=BACKLOG]` | bind to the address and port and listen (backlog 5) |
 | `accept` | take the next connection; the one before it stays open |
 | `connect` | connect to the address and port, from `--source-port` if given |
+| `connect-send=N` | connect and send N octets at once, in the SYN if the kernel may |
+| `fast-open[=N]` | sockets that listen from now on take data in a SYN (TCP_FASTOPEN, N at once) |
 | `send=N`, `recv=N` | send N octets; receive until N came or the peer closed |
 | `recv-eof` | receive until the peer closes |
 | `shutdown` | say that nothing more will be sent (SHUT_WR) |
@@ -52,6 +54,7 @@ class Actor:
         self.listener: socket.socket | None = None
         self.sockets: list[socket.socket] = []
         self.reuse_address = False
+        self.fast_open_queue = 0
 
     @property
     def current(self) -> socket.socket:
@@ -82,6 +85,8 @@ class Actor:
         """Bind and listen."""
         made, address = self._socket()
         made.bind(address)
+        if self.fast_open_queue:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, self.fast_open_queue)
         made.listen(int(argument or 5))
         self.listener = made
         say("listening", port=made.getsockname()[1])
@@ -106,6 +111,28 @@ class Actor:
         self.sockets.append(made)
         local = made.getsockname()
         say("connected", local_port=local[1], seconds=round(time.monotonic() - began, 6))
+
+    def connect_send(self, argument: str) -> None:
+        """Connect and send in one call (MSG_FASTOPEN); where that is off, one after the other."""
+        made, address = self._socket()
+        made.settimeout(self.args.timeout or None)
+        data = b"x" * int(argument)
+        say("connecting", port=self.args.port)
+        try:
+            made.sendto(data, socket.MSG_FASTOPEN, address)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            say("refused", errno="EOPNOTSUPP")
+            made.connect(address)
+            made.sendall(data)
+        self.sockets.append(made)
+        say("sent", bytes=len(data))
+
+    def fast_open(self, argument: str) -> None:
+        """Let listening sockets made from now on take data in a SYN."""
+        self.fast_open_queue = int(argument or 5)
+        say("fast_open", queue=self.fast_open_queue)
 
     def send(self, argument: str) -> None:
         """Send so many octets."""
@@ -195,8 +222,8 @@ class Actor:
 
 
 ACTIONS = (
-    "listen", "accept", "connect", "send", "recv", "recv-eof", "shutdown", "close", "reset",
-    "quit", "quickack", "keepalive", "reuse", "sleep", "wait",
+    "listen", "accept", "connect", "connect-send", "fast-open", "send", "recv", "recv-eof",
+    "shutdown", "close", "reset", "quit", "quickack", "keepalive", "reuse", "sleep", "wait",
 )  # fmt: skip
 
 

@@ -5,9 +5,10 @@
     python -m netlab.agents.injector replay --interface eth0 --dport 5000 --mac 02:...
 
 `send` builds an IPv4 or IPv6 packet with a TCP or UDP header, every field as asked, checksums right
-or deliberately wrong. `replay` keeps a copy of the first data segment that leaves by an interface,
-and sends the copy again with its sequence number moved to the next one due, as an old duplicate
-would look once 2^32 numbers have gone by.
+or deliberately wrong; of several TCP segments each may have the next port or a later number.
+`replay` keeps a copy of the first data segment that leaves by an interface, and sends it once more
+with its sequence number moved to the next one due, as an old duplicate would look once 2^32 numbers
+have gone by.
 
 Safety: it refuses to run in the machine's own network namespace (the one process 1 lives in, and
 the one netlab was started from), sends no more than 10000 packets and no more than 1000 a second.
@@ -245,8 +246,8 @@ class Way:
             sock.sendto(packet, (destination, 0))
 
 
-def build(args: argparse.Namespace) -> bytes:
-    """Build the packet that the command line describes."""
+def build(args: argparse.Namespace, number: int = 0) -> bytes:
+    """Build the packet that the command line describes, or the one that comes `number` later."""
     if args.hex:
         packet = bytes.fromhex(args.hex)
         return recompute(packet, args.fix.split(",")) if args.fix else packet
@@ -261,10 +262,11 @@ def build(args: argparse.Namespace) -> bytes:
     }
     if args.protocol == "tcp":
         flags = sum(FLAGS[name] for name in set(args.flags.split(",")) if name)
+        common["sport"] = (args.sport + number * args.step_sport) % 65536
         payload = tcp(
             args.source,
             args.destination,
-            seq=args.seq,
+            seq=args.seq + number * args.step_seq,
             ack=args.ack,
             flags=flags,
             window=args.window,
@@ -321,6 +323,7 @@ def send(args: argparse.Namespace) -> None:
         for number in range(args.count):
             if number:
                 time.sleep(1 / args.rate)
+                packet = build(args, number)
             way.send(sock, packet, family, destination)
     say(
         "sent",
@@ -429,6 +432,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         if name == "tcp":
             protocol.add_argument("--seq", type=int, default=0)
             protocol.add_argument("--ack", type=int, default=0)
+            protocol.add_argument("--step-sport", type=int, default=0, help="from each to the next")
+            protocol.add_argument("--step-seq", type=int, default=0, help="from each to the next")
             protocol.add_argument("--flags", default="syn", help="such as syn,ack")
             protocol.add_argument("--window", type=int, default=65535)
             protocol.add_argument("--option", action="append", default=[], help="such as mss=1460")

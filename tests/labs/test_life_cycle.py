@@ -15,6 +15,11 @@ QUICK = {
     "port-exhaustion": (),
     "keepalive": ("dead-peer", "60-10-3", "defaults"),
     "nat-timeout": ("server-first", "reset"),
+    "eleven-states": ("simultaneous-close", "simultaneous-open"),
+    "isn": ("timestamps",),
+    "four-tuple": ("narrow", "same-port", "port-80", "port-80-allowed"),
+    "syn-flood": ("cookies-on", "cookies-always", "no-timestamps"),
+    "fast-open": ("client-only", "both"),
 }
 """Variations that do not wait long; () is all but those on request."""
 
