@@ -65,7 +65,11 @@ def crowd_in(stage: Stage, clients: int) -> None:
         until_said(stage, talking, "waiting", timeout=60)
         shown = stage.node("server").run(["ss", "-tan", "state", "established"]).stdout
         rows = ss.parse("\n".join(f"ESTAB {row}" for row in shown.splitlines()[1:]))
-        lines = (f"{row.local.text} {row.peer.text}\n" for row in rows)
+        ours = sorted({row.local.text for row in rows})
+        lines = (
+            " ".join([one, *(row.peer.text for row in rows if row.local.text == one)]) + "\n"
+            for one in ours
+        )
         stage.recording.file(TUPLES).write_text("".join(lines), encoding="utf-8")
 
 
@@ -94,8 +98,12 @@ def bind_low(stage: Stage) -> None:
 
 
 def tuples(seen: Evidence) -> list[str]:
-    """Return the connections the server had, each as its address and that of the client."""
-    return seen.recording.file(TUPLES).read_text(encoding="utf-8").splitlines()
+    """Return the connections the server had, each as its address and that of the client.
+
+    The file has a line for each address and port of the server, followed by its clients.
+    """
+    lines = seen.recording.file(TUPLES).read_text(encoding="utf-8").splitlines()
+    return [f"{ours} {peer}" for ours, *peers in map(str.split, lines) for peer in peers]
 
 
 def source_ports(seen: Evidence) -> list[int]:

@@ -54,7 +54,7 @@ def connect_often(
     serve = agent("crowd", "serve", "--address", to, "--backlog", 1000)
     with stage.node("server").spawn("serve", serve, ready=Ready.port(PORT)):
         only = f"tcp src port {PORT} and tcp[13] & 0x12 == 0x12"
-        with stage.capture("client:eth0", name="many", filter=only, snaplen=66):
+        with stage.capture("client:eth0", name="many", filter=only, snaplen=54):
             crowd = agent("crowd", "connect", to, "--count", MANY, "--source-port", source)
             if in_stairs:
                 with wired(stage, "stairs", IN_STAIRS, "client"):

@@ -23,7 +23,7 @@ SHORT = 16  # tcp_max_syn_backlog of short-queue
 FEW = 3
 PATIENCE = 2 * s  # far below the 7 s after which the queue empties
 PROBES, STEP, PROBE_PORT = 4, 4000, 4242
-PERIOD = 20 * ms
+PERIOD = 100 * ms
 RETRIES = 2
 LIFE = (2 ** (RETRIES + 1) - 1) * s  # 1 + 2 + 4 s
 COUNTED = (
@@ -115,7 +115,7 @@ def wait_for_nobody(stage: Stage) -> None:
         stage.until(
             lambda: not stage.node("server").run(waiting).stdout.strip(),
             timeout=40,
-            every=5 * PERIOD,
+            every=PERIOD,
             what="the server to forget the forged SYNs",
         )
         stage.settle(3 * PERIOD, because="the sampler must see that they are gone")
