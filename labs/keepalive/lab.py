@@ -344,7 +344,7 @@ lab.fault(
     name="the program asks for one probe",
 )
 lab.fault(
-    option(server_probes="1/1/1"),
+    option(server_probes="2/1/1"),
     on="dead-peer",
     breaks=the_other_end_knows_nothing,
     name="the server probes too",
