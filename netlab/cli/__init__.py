@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lab": ("lab:lab", "Guided labs: list, show, run, check."),
     "compare": ("compare:compare", "What changed between two runs of a lab."),
     "claims": ("claims:claims", "What documents claim about TCP, and what this kernel does."),
+    "notebook": ("notebook:notebook", "Open the guide of a lab in JupyterLab."),
     "report": ("report:report", "Write what a run found as one HTML file."),
     "pcap": ("pcap:pcap", "Summarize captures: flows, segments, diagrams."),
     "doctor": ("doctor:doctor", "What this machine can do, and the remedy for what it cannot."),

@@ -25,9 +25,10 @@ def _asset(name: str) -> str:
 
 
 @cache
-def style() -> str:
-    """Return the style sheet."""
-    return _asset("page.css")
+def style(kind: str = "page") -> str:
+    """Return the style sheet of a page, or of a widget, which leaves the rest of its page alone."""
+    text = _asset("page.css")
+    return text.replace("\nbody {", "\n.nl-none {") if kind == "widget" else text
 
 
 @cache

@@ -32,21 +32,21 @@ _OUTCOMES = {"pass": "pass ✓", "fail": "fail ✗", "skip": "skip –", "inconc
 
 def of_run(path: Path, *, plotly: str | None = None) -> str:
     """Return the page of a run (or of one recording of it); RecordingError if it is neither."""
-    recordings = _recordings(path)
-    told = _checks(path)
-    scenes = [scene.of_recording(recording) for recording in recordings]
-    first = recordings[0].manifest
+    kept = recordings(path)
+    told = checks(path)
+    scenes = [scene.of_recording(recording) for recording in kept]
+    first = kept[0].manifest
     title = f"{told.get('title', first.lab)}"
     sections = [
-        Section("verdicts", "Verdicts", _verdicts(told) or _hint("No verdicts lie beside this.")),
-        *_network(recordings[0]),
+        Section("verdicts", "Verdicts", verdicts(told) or _hint("No verdicts lie beside this.")),
+        *_network(kept[0]),
     ]
     if len(scenes) > 1:
-        sections.append(Section("figures", "Side by side", _side_by_side(recordings, scenes, told)))
+        sections.append(Section("figures", "Side by side", _side_by_side(kept, scenes, told)))
     after: list[Section] = []
-    for at, recording in enumerate(recordings):
+    for at, recording in enumerate(kept):
         after += _recorded(at, recording, scenes[at])
-    stamp = _stamp(recordings)
+    stamp = _stamp(kept)
     return render(title, sections, scenes, badge=stamp, plotly=plotly, after=after)
 
 
@@ -63,7 +63,7 @@ def of_captures(paths: Mapping[str, Path], *, plotly: str | None = None) -> str:
     return render(", ".join(names), sections, [drawn], plotly=plotly, after=after)
 
 
-def _recordings(path: Path) -> list[Recording]:
+def recordings(path: Path) -> list[Recording]:
     """Return the recordings of a run, planted faults left out."""
     if (path / "manifest.json").exists() or not path.is_dir():
         return [Recording.open(path)]
@@ -71,7 +71,7 @@ def _recordings(path: Path) -> list[Recording]:
     found = [one for one in found if one.manifest.fault is None]
     if not found:
         raise RecordingError(f"{path} is not a recording: it has no manifest.json")
-    order = [str(one["name"]) for one in _checks(path).get("variations", ())]
+    order = [str(one["name"]) for one in checks(path).get("variations", ())]
 
     def place(one: Recording) -> tuple[int, str]:
         name = one.manifest.variation or one.path.name
@@ -80,7 +80,7 @@ def _recordings(path: Path) -> list[Recording]:
     return sorted(found, key=place)
 
 
-def _checks(path: Path) -> dict[str, Any]:
+def checks(path: Path) -> dict[str, Any]:
     """Return what `checks.json` says of a run; empty where there is none."""
     folder = path if (path / CHECKS).is_file() else path.parent
     try:
@@ -110,7 +110,7 @@ def _hint(text: str) -> str:
     return f'<p class="nl-hint">{escape(text)}</p>'
 
 
-def _verdicts(told: Mapping[str, Any]) -> str:
+def verdicts(told: Mapping[str, Any]) -> str:
     """Return the verdicts: totals, then a table for each variation, or each set of them."""
     checks: list[dict[str, Any]] = list(told.get("checks", ()))
     if not checks:

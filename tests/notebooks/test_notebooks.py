@@ -1,0 +1,92 @@
+"""The notebooks run from top to end in a fresh kernel; guides become notebooks that are valid."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+import netlab
+from netlab.errors import NetlabError
+from netlab.labs import discovery, guide
+from netlab.labs.notebook import notebook
+from netlab.notebook import Run
+from tests.conftest import ROOT
+
+HANDSHAKE = ROOT / "labs/handshake/recording"
+
+
+def executed(cells: Any, folder: Path) -> Any:
+    """Run a notebook in `folder` and return it with its outputs."""
+    client = NotebookClient(cells, timeout=120, kernel_name="python3")
+    return client.execute(cwd=str(folder))
+
+
+def outputs(cells: Any) -> str:
+    """Return all that the code cells of a notebook put out."""
+    return json.dumps([c.get("outputs", []) for c in cells["cells"]])
+
+
+@pytest.mark.parametrize("name", ["tour", "congestion", "investigation"])
+def test_notebooks_run_from_top_to_end(name: str, tmp_path: Path) -> None:
+    cells = nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4)
+    assert outputs(cells) == json.dumps([[]] * len(cells["cells"])), "kept without outputs"
+    done = executed(cells, tmp_path)
+    said = outputs(done)
+    assert "Traceback" not in said
+    if name != "congestion":
+        assert "application/vnd.jupyter.widget-view+json" in said
+
+
+@pytest.mark.parametrize("name", discovery.names())
+def test_every_guide_is_a_notebook(name: str) -> None:
+    lab = discovery.find(name)
+    made = notebook(name, guide.load(lab))
+    nbformat.validate(nbformat.from_dict(made))
+    code = [c["source"] for c in made["cells"] if c["cell_type"] == "code"]
+    questions = [s for s in guide.load(lab).of("predict") if s.question is not None]
+    assert sum(source.startswith("answer_") for source in code) == len(questions)
+    assert sum("run_lab(" in source for source in code) == 1
+    assert made == notebook(name, guide.load(lab))
+
+
+def test_a_guide_is_played_on_the_kept_recording(tmp_path: Path) -> None:
+    """Everything but the run itself: the kept recording stands in for it."""
+    made = notebook("handshake", guide.load(discovery.find("handshake")))
+    for cell in made["cells"]:
+        source = cell["source"]
+        if source == "answer_1 = None":
+            cell["source"] = 'answer_1 = "b"'
+        elif source == "answer_2 = None":
+            cell["source"] = 'answer_2 = "c"'
+        elif "run_lab(" in source:
+            cell["source"] = f"run = netlab.open({str(HANDSHAKE)!r})"
+    said = outputs(executed(nbformat.from_dict(made), tmp_path))
+    assert "right \\u2713" in said
+    assert "not so \\u2717" in said
+    assert "see for yourself" in said
+
+
+def test_a_run_shows_itself() -> None:
+    run = netlab.open(HANDSHAKE)
+    assert isinstance(run, Run)
+    assert list(run)[:2] == ["ipv4", "ipv6"]
+    assert "checks passed" in repr(run)
+    assert "<table" in run._repr_html_()
+    assert len(run["ipv4"].segments()) == run["ipv4"].capture().summary.packets
+    assert set(run["rtt-100ms"].tcp_info("client")) >= {"at_ns", "state", "snd_cwnd"}
+
+
+def test_what_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(NetlabError, match="there is no run at"):
+        netlab.open("no-such-lab")
+    with pytest.raises(NetlabError):
+        netlab.open(tmp_path)
+    run = netlab.open(HANDSHAKE)
+    assert isinstance(run, Run)
+    with pytest.raises(NetlabError, match="no capture 'nowhere:eth0'"):
+        run["ipv4"].capture("nowhere:eth0")
