@@ -371,6 +371,17 @@ def write_sysctl(path: str, value: str, operation: int) -> None:
         raise RefusedError("operation", operation=operation, errno=0, got=got.strip())
 
 
+def read_sysctl(path: str) -> str | None:
+    """Read a sysctl of the namespace we are in; None where there is none, or none to be read."""
+    if not path.startswith("/proc/sys/net/") or ".." in path:
+        return None
+    try:
+        with open(path) as file:
+            return " ".join(file.read().split())
+    except OSError:
+        return None
+
+
 def check_congestion(address: str, wanted: str, operation: int) -> None:
     """See which congestion control a new connection has, in the namespace we are in.
 
@@ -1160,6 +1171,18 @@ class Supervisor:
         """What runs just now."""
         running = [p.describe() for p in self.processes.values()]
         return {"processes": running, "ended": [p.describe() for p in self.ended]}
+
+    def do_sysctls(self, request: Request) -> Json:
+        """Read sysctls of a node, null for what is not there; then also what there is."""
+        values: dict[str, str | None] = {}
+        known: list[str] = []
+        with self.namespaces.inside(request.message["node"]):
+            for path in request.message["paths"]:
+                values[path] = read_sysctl(path)
+            if None in values.values():
+                for folder, _, names in os.walk("/proc/sys/net"):
+                    known += [f"{folder}/{name}" for name in names]
+        return {"values": values, "known": known}
 
     def do_namespaces(self, _request: Request) -> Json:
         """Where a privileged client finds the namespaces: our descriptors, seen through /proc."""

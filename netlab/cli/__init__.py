@@ -27,6 +27,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "shell": ("nodes:shell", "Open a shell in a node."),
     "logs": ("nodes:logs", "Show what the processes of a lab printed."),
     "apply": ("lifecycle:apply", "Turn a running lab's network into that of a topology file."),
+    "link": ("live:link", "Show links, set them up and down, let them flap."),
+    "sysctl": ("live:sysctl", "Show and set the sysctls of a node."),
+    "pingall": ("pingall:pingall", "Every host pings every other one."),
     "reboot": ("live:reboot", "Switch a node off without a word, and on again."),
     "gc": ("lifecycle:gc", "Remove what dead labs have left behind."),
     "tc": ("tc:tc", "Show and change the impairments of a running lab."),
@@ -43,6 +46,24 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "version": ("version:version", "Versions of netlab, its core, Python and the kernel."),
 }
 
+# Words that users of other tools have in their fingers.
+ALIASES = {"deploy": "up", "destroy": "down", "connect": "shell"}
+# The sections of --help, each with the commands it begins; one that stands nowhere comes last.
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "Networks": ("up", "down", "status", "inspect", "gc"),
+    "Inside a running network": ("exec", "shell", "logs", "pingall"),
+    "Changing a running network": ("apply", "link", "tc", "sysctl", "reboot"),
+    "Topology files": ("plan", "graph", "schema"),
+    "Labs and captures": ("lab", "compare", "claims", "report", "pcap"),
+}
+
+
+def sections() -> dict[str, list[str]]:
+    """Return the sections of --help: every command stands in one."""
+    found = {title: [n for n in names if n in COMMANDS] for title, names in SECTIONS.items()}
+    known = {name for names in found.values() for name in names}
+    return {**found, "More": [name for name in COMMANDS if name not in known]}
+
 
 class LazyGroup(click.Group):
     """A group whose commands are imported only when they are called, so that --help is quick."""
@@ -53,19 +74,21 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command, or None if there is none of that name."""
-        if cmd_name not in COMMANDS:
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        module, _, attribute = COMMANDS[name][0].partition(":")
         return getattr(importlib.import_module(f"netlab.cli.{module}"), attribute)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Resolve a command name; an unknown one gets the nearest known name as a hint."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        known = COMMANDS.keys() | ALIASES.keys()
+        if args and args[0] not in known and not args[0].startswith("-"):
             from difflib import get_close_matches
 
-            close = get_close_matches(args[0], COMMANDS, n=1)
+            close = get_close_matches(args[0], sorted(known), n=1)
             hint = f"; did you mean '{close[0]}'?" if close else ""
             ctx.fail(f"no such command '{args[0]}'{hint}")
         return super().resolve_command(ctx, args)
@@ -81,8 +104,11 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command table from `COMMANDS` without importing any command."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+        for title, names in sections().items():
+            with formatter.section(title):
+                formatter.write_dl([(name, COMMANDS[name][1]) for name in names])
+        with formatter.section("Aliases"):
+            formatter.write_dl([(name, f"netlab {meant}") for name, meant in ALIASES.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

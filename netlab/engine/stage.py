@@ -19,7 +19,8 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from netlab.engine import fidelity, processes, state, supervisor, timetable, wires
+from netlab.engine import fidelity, links, processes, state, supervisor, timetable, wires
+from netlab.engine.apply import apply_over
 from netlab.engine.cgroups import Group
 from netlab.engine.channel import Channel, ChannelClosedError
 from netlab.engine.lower import Indexes
@@ -28,6 +29,7 @@ from netlab.engine.reboot import switch_off_and_on
 from netlab.errors import EngineError, NotReadyError
 from netlab.model.topology import Topology
 from netlab.plan.backend import Backend
+from netlab.plan.diff import diff
 from netlab.plan.operations import AddNode, Plan
 
 if TYPE_CHECKING:
@@ -144,6 +146,18 @@ class Stage:
         for running in mine:
             self.enter(running)
         self.recording.event("rebooted", at_ns=self.now_ns(), node=node.name)
+
+    def set_link(self, link: str, *, up: bool) -> None:
+        """Set a link (by name, or `h1-h2`) or one interface (`h1:eth0`) up or down.
+
+        Up again it has the addresses and routes of the topology. UsageError if there is no such.
+        """
+        _, ends = links.choose(self.topology, link)
+        wanted = links.with_ends(self.topology, ends, up=up)
+        operations = diff(self.topology, wanted).operations
+        self.recording.event("link-up" if up else "link-down", at_ns=self.now_ns(), link=link)
+        apply_over(self._channel, operations, self._indexes, self.topology.source)
+        self.topology = wanted
 
     def now_ns(self) -> int:
         """The machine's clock, as packet captures stamp with it (CLOCK_REALTIME, nanoseconds)."""

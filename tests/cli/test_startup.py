@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from netlab.cli import COMMANDS
+from netlab.cli import ALIASES, COMMANDS
 from tests.conftest import ROOT
 
 HEAVY = ("pydantic", "rich", "yaml", "netlab._core", "netlab.engine", "netlab.labs", "asyncio")
@@ -35,8 +35,8 @@ def test_help_loads_no_heavy_module() -> None:
 def test_help_lists_every_command() -> None:
     done = netlab("--help")
     assert done.returncode == 0
-    for name in COMMANDS:
-        assert f"  {name} " in done.stdout
+    for name in (*COMMANDS, *ALIASES):
+        assert done.stdout.count(f"\n  {name} ") == 1
 
 
 @pytest.mark.parametrize("name", COMMANDS)

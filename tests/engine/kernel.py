@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from netlab.engine import channel
@@ -83,6 +84,21 @@ def differences(one: object, other: object, path: str = "") -> list[str]:
             f"{path}: missing: {item}" for item in less
         ]
     return [] if one == other else [f"{path}: {one!r} and not {other!r}"]
+
+
+def settled_differences(
+    one: Callable[[], object], other: object | Callable[[], object], patience: float = 5.0
+) -> list[str]:
+    """Say where two states differ once the kernel has had its time.
+
+    A carrier, and the link-local addresses and route flags that come with it, may take it a second
+    (linkwatch): look again until both are the same, or it is too late.
+    """
+    end = time.monotonic() + patience
+    while True:
+        found = differences(one(), other() if callable(other) else other)
+        if not found or time.monotonic() > end:
+            return found
 
 
 def programs_of(lab: Lab) -> list[tuple[str, str, list[str]]]:

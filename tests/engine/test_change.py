@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -21,7 +22,7 @@ from netlab.errors import EngineError, OperationError
 from netlab.model.topology import Topology
 from netlab.model.yaml import loads
 from tests.engine import generated as networks
-from tests.engine.kernel import differences, nodes_of, programs_of, state_of
+from tests.engine.kernel import nodes_of, programs_of, settled_differences, state_of
 from tests.engine.stream import numbered
 
 pytestmark = pytest.mark.needs("netns", "userns", "ping", "nft", "ethtool")
@@ -86,11 +87,8 @@ def walk(topologies: list[Topology], order: list[int], folder: Path, *, rootless
     lifecycle.up(topologies[order[0]], rootless=rootless)
     for before, after in pairwise(order):
         changed = become(topologies[after])
-        # A carrier, and the link-local addresses and route flags that come with it, may take the
-        # kernel a second (linkwatch): look again until both are the same, or it is too late.
-        end = time.monotonic() + 5
-        while found := differences(state_of(changed, folder), state_of(fresh[after], folder)):
-            assert time.monotonic() < end, f"{before} to {after}: {found}"
+        one, other = (partial(state_of, lab, folder) for lab in (changed, fresh[after]))
+        assert settled_differences(one, other) == [], f"{before} to {after}"
         assert programs_of(changed) == programs_of(fresh[after]), f"{before} to {after}"
         assert not difference(changed, topologies[after])
     _, again = lifecycle.up(topologies[order[-1]], rootless=rootless)
