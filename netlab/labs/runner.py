@@ -131,7 +131,7 @@ def run_labs(
     runs: list[_Run] = []
     for lab in labs:
         chosen = _chosen(lab, variations, one=len(labs) == 1)
-        if not chosen:
+        if not chosen and variations:
             continue
         series = _Series(lab, settings) if settings.repeat > 1 else None
         for number in range(1, settings.repeat + 1):
@@ -150,6 +150,10 @@ def run_labs(
             done(results[-1])
         return []
 
+    for one in runs:
+        if not one.missing:  # all it has is run on request
+            results.append(one.finish())
+            done(results[-1])
     jobs = [job for one in runs for job in one.order]
     if not pool.run(jobs, budget=settings.budget, watch=settings.watch, ended=ended):
         for one in runs:

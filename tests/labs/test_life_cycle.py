@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from netlab.analysis.verdict import Outcome
+from netlab.engine.probe import probe
 from netlab.labs import discovery, runner
+from netlab.model.capabilities import Capabilities
 
 QUICK = {
     "resets": (),
@@ -24,13 +26,21 @@ QUICK = {
 """Variations that do not wait long; () is all but those on request."""
 
 
+@pytest.fixture(scope="module")
+def machine() -> Capabilities:
+    return probe()
+
+
 @pytest.mark.needs("netns", "tcpdump", "nft", "ss")
 @pytest.mark.parametrize("name", list(QUICK))
-def test_it_runs_here(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_runs_here(
+    name: str, machine: Capabilities, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NETLAB_STATE_DIR", str(tmp_path / "state"))
     lab = discovery.find(name)
     chosen = QUICK[name] or [key for key, each in lab.variations.items() if not each.takes]
-    result = runner.run(lab, runner.Settings(tmp_path / "results"), variations=chosen)
+    settings = runner.Settings(tmp_path / "results", machine, budget=8)
+    result = runner.run(lab, settings, variations=chosen)
     bad = [(v.name, v.status, v.reason) for v in result.variations if v.status != "ran"]
     assert bad == []
     wrong = [
