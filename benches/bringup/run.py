@@ -7,8 +7,9 @@ Every method builds the same network from the same description, one after the ot
 repeat, so that what else the machine does hits all alike; medians are shown. `up` is from the
 finished plan to the last acknowledgement, interpreter start and reading of files excluded, except
 in the row `netlab up FILE`, which is the whole command from start to exit. `down` is the time until
-the command (or the process that held the namespaces) is gone; the kernel's own reaping goes on in
-the background, and the next method waits until it is over.
+the command (or the process that held the namespaces) is gone, `gone` until the kernel has reaped the
+last namespace, which it does in the background: that is what tear-down costs, whoever asks for it.
+Latencies of single commands are measured by latency.py.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(ROOT), str(HERE)]
 
 import network  # noqa: E402
+import reaper  # noqa: E402
 
 README = ROOT / "benches" / "README.md"
-BEGIN, END = "<!-- bringup: begin -->", "<!-- bringup: end -->"
+PLACE = "bringup"
 SLOW = {"pyroute2": 500, "mininet": 100}  # sizes above which a method only wastes time
 
 
@@ -42,6 +44,7 @@ SLOW = {"pyroute2": 500, "mininet": 100}  # sizes above which a method only wast
 class Result:
     up: float
     down: float
+    gone: float
     rss_mib: float
 
 
@@ -63,13 +66,15 @@ def conversation(argv: list[str], text: str = "") -> Result:
         raise SystemExit(f"{argv} failed with status {process.wait()}")
     began = time.perf_counter()
     process.stdin.close()
-    told = process.stdout.read().strip()
+    told = process.stdout.readline().strip()
+    down = time.perf_counter() - began
+    reaper.wait()
+    gone = time.perf_counter() - began
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    gone = time.perf_counter() - began
     if process.returncode:
         raise SystemExit(f"{argv} failed with status {process.returncode}")
-    return Result(float(line), float(told) if told else gone, usage.ru_maxrss / 1024)
+    return Result(float(line), float(told) if told else down, gone, usage.ru_maxrss / 1024)
 
 
 def script(name: str, *extra: str) -> Method:
@@ -99,7 +104,10 @@ def whole_command(net: network.Network) -> Result:
             began = time.perf_counter()
             subprocess.run(argv, env=env, cwd=ROOT, check=True, capture_output=True)
             times.append(time.perf_counter() - began)
-    return Result(times[0], times[1], resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+        reaper.wait()
+        gone = time.perf_counter() - began
+    rss = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return Result(*times, gone, rss)
 
 
 def methods(folder: Path, wanted: list[str]) -> dict[str, Method]:
@@ -120,43 +128,43 @@ def methods(folder: Path, wanted: list[str]) -> dict[str, Method]:
     return {name: found[name] for name in (wanted or found) if name in found}
 
 
-def settle() -> None:
-    """Wait until the kernel has reaped: making a namespace waits for the reaper's lock."""
-    previous = None
-    for _ in range(400):
-        now = [
-            line for line in Path("/proc/slabinfo").read_text().splitlines() if "net_name" in line
-        ]
-        if now == previous:
-            return
-        previous = now
-        time.sleep(0.15)
-
-
 def table(rows: list[tuple[str, int, str, Result, int]]) -> str:
     base = {(k, n): r for k, n, m, r, _ in rows if m == "ip -batch"}
     floor = {(k, n): r for k, n, m, r, _ in rows if m == "raw"}
     lines = [
-        "| network | nodes | method | up s | ms/node | × `ip -batch` | × raw | down s | RSS MiB |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| network | nodes | method | up s | ms/node | × `ip -batch` | × raw | down s | gone s | × raw "
+        "| RSS MiB |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for kind, size, method, r, _ in rows:
         batch, raw = base.get((kind, size)), floor.get((kind, size))
         versus = [f"{r.up / other.up:.2f}" if other else "" for other in (batch, raw)]
+        slower = f"{r.gone / raw.gone:.2f}" if raw else ""
         lines.append(
             f"| {kind} | {size} | {method} | {r.up:.3f} | {1000 * r.up / size:.2f} | {versus[0]} "
-            f"| {versus[1]} | {r.down:.3f} | {r.rss_mib:.0f} |"
+            f"| {versus[1]} | {r.down:.3f} | {r.gone:.3f} | {slower} | {r.rss_mib:.0f} |"
         )
     return "\n".join(lines)
 
 
-def write(text: str) -> None:
+def write(place: str, title: str, text: str) -> None:
+    """Put a text between its marks in benches/README.md, in a section of its own if new."""
+    begin, end = f"<!-- {place}: begin -->", f"<!-- {place}: end -->"
     old = README.read_text() if README.exists() else "# Benchmarks\n"
-    if BEGIN not in old:
-        old = f"{old.rstrip()}\n\n## Bring-up\n\n{BEGIN}\n{END}\n"
-    head, _, rest = old.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    README.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}")
+    if begin not in old:
+        old = f"{old.rstrip()}\n\n## {title}\n\n{begin}\n{end}\n"
+    head, _, rest = old.partition(begin)
+    _, _, tail = rest.partition(end)
+    README.write_text(f"{head}{begin}\n{text}\n{end}{tail}")
+
+
+def machine() -> str:
+    """Say where and when something was measured."""
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return (
+        f"{os.cpu_count()} processors, kernel {platform.release()}, Python "
+        f"{platform.python_version()}, {time.strftime('%Y-%m-%d')}, load average at the end {load}"
+    )
 
 
 def main() -> None:
@@ -181,29 +189,26 @@ def main() -> None:
                     for name, method in chosen.items():
                         if size <= SLOW.get(name, size):
                             got.setdefault(name, []).append(method(net))
-                            settle()
                 for name, results in got.items():
                     median = Result(
                         *(
                             statistics.median(getattr(r, f) for r in results)
-                            for f in ("up", "down")
+                            for f in ("up", "down", "gone")
                         ),
                         max(r.rss_mib for r in results),
                     )
                     rows.append((kind, size, name, median, len(results)))
                     print(
-                        f"{kind:6}{size:5} {name:22} up {median.up:8.3f} down {median.down:7.3f}",
+                        f"{kind:6}{size:5} {name:22} up {median.up:8.3f} down {median.down:7.3f} "
+                        f"gone {median.gone:7.3f}",
                         flush=True,
                     )
     text = table(rows)
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    where = (
-        f"{os.cpu_count()} processors, kernel {platform.release()}, Python "
-        f"{platform.python_version()}, median of {options.repeat}, load average at the end {load}."
-    )
+    where = f"{machine()}, median of {options.repeat}."
     print(f"\n{text}\n\n{where}")
     if options.write:
-        write(f"{where}\n\n{text}")
+        write(PLACE, "Bring-up", f"{where}\n\n{text}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -19,20 +19,18 @@ import sys
 import termios
 import tty
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from netlab.engine.channel import Channel
-from netlab.errors import EngineError
+from netlab.errors import EngineError, NetlabError
 
 Json = dict[str, Any]
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-CANNOT_RUN, NOT_FOUND = 126, 127
+OWN_FAILURE, CANNOT_RUN, NOT_FOUND = 125, 126, 127
 TAG = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """What to run and where."""
 
     node: str
@@ -47,6 +45,22 @@ def execute(connection: Channel, command: Command, *, terminal: bool) -> int:
             return _with_terminal(connection, command, wake)
         refused = start(connection, command, (0, 1, 2))
         return refused or _follow(connection, wake)
+
+
+def run_plainly(lab: str | None, node: str, argv: Sequence[str]) -> int:
+    """Run a command in a node of a lab with our standard streams; what failed is told on stderr."""
+    from netlab.engine.reach import connect
+
+    try:
+        fill_standard_streams()
+        _, connection = connect(lab, node)
+        return execute(connection, Command(node, tuple(argv), dict(os.environ)), terminal=False)
+    except NetlabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return OWN_FAILURE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def start(

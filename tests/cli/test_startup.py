@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from netlab.__main__ import plain_exec
 from netlab.cli import ALIASES, COMMANDS
 from tests.conftest import ROOT
 
@@ -60,7 +61,8 @@ def test_an_unknown_option_is_a_usage_error() -> None:
 
 
 def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback(tmp_path: Path) -> None:
-    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    interrupt = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "click.py").write_text(interrupt)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for name in ("netlab", "netlab-tcpip"):
         module, _, function = project["scripts"][name].partition(":")
@@ -69,7 +71,7 @@ def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback(tmp_path: Pat
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
         )
-        assert (done.returncode, done.stderr) == (130, "")
+        assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
 def test_a_closed_standard_output_is_no_traceback() -> None:
@@ -79,3 +81,55 @@ def test_a_closed_standard_output_is_no_traceback() -> None:
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("exec a ls", (None, "a", ["ls"])),
+        ("exec a -- ls -l", (None, "a", ["ls", "-l"])),
+        ("exec --lab x a ls -- -l", ("x", "a", ["ls", "--", "-l"])),
+        ("exec -t a ls", None),
+        ("exec --help", None),
+        ("exec a", None),
+        ("exec a --", None),
+        ("exec a -l", None),
+        ("exec --lab x", None),
+        ("--machine guest exec a ls", None),
+        ("status", None),
+        ("", None),
+    ],
+)
+def test_the_plain_form_of_exec_is_told_from_all_others(words: str, found: object) -> None:
+    assert plain_exec(words.split()) == found
+
+
+def test_the_plain_form_of_exec_loads_no_parser_of_options() -> None:
+    code = (
+        "import sys\nfrom netlab.__main__ import main\n"
+        "sys.argv = ['netlab', 'exec', '--lab', 'none', 'a', 'true']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 125, end.code\n"
+        "print([m for m in ('click', 'dataclasses', 'pathlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert "no lab called 'none' runs" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["netlab.cli", "click", "netlab.errors"])
+def test_an_interrupt_while_modules_are_imported_is_one_word(module: str) -> None:
+    code = (
+        "import builtins, os, signal, sys\n"
+        "import netlab.__main__ as main\n"
+        "real = builtins.__import__\n"
+        "def watched(name, *more):\n"
+        f"    if name == {module!r}:\n        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return real(name, *more)\n"
+        "builtins.__import__ = watched\n"
+        "sys.argv = ['netlab', 'status']\n"
+        "main.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
