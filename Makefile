@@ -45,8 +45,9 @@ golden: ## rewrite the golden files, then show the difference
 bench-capture: setup-test ## the summarizer beside every installable peer
 	@$(PY) benches/capture/bench.py --write $(BENCH_ARGS)
 
-bench-bringup: setup-test ## bring-up beside ip -batch, raw netlink, pyroute2, Mininet
+bench-bringup: setup-test ## bring-up beside ip -batch, raw netlink, pyroute2, Mininet; latencies
 	@$(PY) benches/bringup/run.py $(BENCH_ARGS)
+	@$(PY) benches/bringup/latency.py $(LATENCY_ARGS)
 
 bench-impair: setup-test ## asked against got: delay, loss, rate
 	@$(PY) benches/impair/run.py $(BENCH_ARGS)

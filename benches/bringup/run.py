@@ -7,8 +7,8 @@ Every method builds the same network from the same description, one after the ot
 repeat, so that what else the machine does hits all alike; medians are shown. `up` is from the
 finished plan to the last acknowledgement, interpreter start and reading of files excluded, except
 in the row `netlab up FILE`, which is the whole command from start to exit. `down` is the time until
-the command (or the process that held the namespaces) is gone, `gone` until the kernel has reaped the
-last namespace, which it does in the background: that is what tear-down costs, whoever asks for it.
+the command (or the process that held the namespaces) is gone, `gone` until the kernel has reaped
+the last namespace, which it does in the background: that is what tear-down costs, whoever asks.
 Latencies of single commands are measured by latency.py.
 """
 
@@ -132,8 +132,8 @@ def table(rows: list[tuple[str, int, str, Result, int]]) -> str:
     base = {(k, n): r for k, n, m, r, _ in rows if m == "ip -batch"}
     floor = {(k, n): r for k, n, m, r, _ in rows if m == "raw"}
     lines = [
-        "| network | nodes | method | up s | ms/node | × `ip -batch` | × raw | down s | gone s | × raw "
-        "| RSS MiB |",
+        "| network | nodes | method | up s | ms/node | × `ip -batch` | × raw | down s | gone s "
+        "| × raw | RSS MiB |",
         "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for kind, size, method, r, _ in rows:
