@@ -2,8 +2,9 @@
 
 Compared are, in the namespaces the session was started in: interfaces, addresses, routes, rules,
 firewalls, every sysctl of the network that can be written, mounts, names under /run/netns, the
-names and name servers in /etc, control groups of labs, and whether a process that the session has
-started (they carry a mark in their environment) is still alive. Others may use the machine at the
+names and name servers in /etc, and whether a process that the session has started (they carry a
+mark in their environment) is still alive. (Control groups are looked after by each test that has a
+state directory of its own: whose an empty one is cannot be seen.) Others may use the machine at the
 same time, so a difference counts when it is still there after some seconds.
 
 What loading a kernel module adds, new settings and the fallback devices of tunnels, is not counted:
@@ -116,13 +117,6 @@ def files() -> Facts:
     found |= {f"{names}/{path.name}": "" for path in (names.iterdir() if names.is_dir() else ())}
     for path in (Path("/etc/hosts"), Path("/etc/resolv.conf")):
         found[str(path)] = path.read_text() if path.exists() else "absent"
-    for line in mounts:
-        fields = line.split()
-        if fields[fields.index("-") + 1] == "cgroup2":
-            for path in Path(fields[4]).glob("netlab-*"):
-                # One with processes belongs to a lab that runs, and those are looked for below.
-                if "populated 0" in (path / "cgroup.events").read_text():
-                    found[f"control group {path}"] = ""
     return found
 
 

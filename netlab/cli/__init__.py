@@ -130,6 +130,19 @@ def cli(machine: str, writable: tuple[str, ...]) -> None:
     """TCP/IP experiments on real Linux networks, recorded and checked."""
 
 
+def _printing(error: OSError) -> bool:
+    """Tell whether an error came out of writing to standard output: it names no file then."""
+    place = error.__traceback__
+    if place is not None and place.tb_next is None:
+        return True  # the flush at the end of `main`
+    while place is not None:
+        frame = place.tb_frame
+        if frame.f_code is click.echo.__code__ and not frame.f_locals.get("err"):
+            return True
+        place = place.tb_next
+    return False
+
+
 def main() -> NoReturn:
     """Run the command line and exit with the documented status (docs/exit-codes.md)."""
     # A command makes many values that stay and hardly a circle of them: a plan of a thousand nodes
@@ -167,6 +180,9 @@ def main() -> NoReturn:
         code = 0
     except OSError as error:
         name = f" {error.filename}" if error.filename else ""
+        if not name and _printing(error):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            name = " while writing to standard output"
         click.echo(f"error: {error.strerror or error}{name}", err=True)
         code = 2
     except Exception:

@@ -119,12 +119,8 @@ class RecordingWriter:
         if self._closed:
             return
         self._closed = True
-        end = replace(
-            self.manifest,
-            status="interrupted" if reason else "complete",
-            reason=reason,
-            ended_ns=self._clock(),
-        )
+        end = _undone(self.manifest) if reason else replace(self.manifest, status="complete")
+        end = replace(end, reason=reason, ended_ns=self._clock())
         try:
             with _disk(self.path):
                 self.manifest = replace(end, files=digests(self.path))
@@ -162,10 +158,11 @@ class RecordingWriter:
             raise _full(self.path) from error
 
     def _write_manifest(self) -> None:
+        spare = replace(_undone(self.manifest), reason="the disk was full")
         try:
-            _replace(self.path / MANIFEST, self.manifest.text(), self._owner)
-            spare = replace(self.manifest, status="interrupted", reason="the disk was full")
+            # The spare first: where there is room for one of them alone, "interrupted" is true.
             _replace(self.path / SPARE, spare.text(), self._owner)
+            _replace(self.path / MANIFEST, self.manifest.text(), self._owner)
         except OSError:
             self._mark_interrupted()
             raise
@@ -283,10 +280,19 @@ def mark_interrupted(path: Path, reason: str) -> None:
     """Mark a recording that its writer left behind as interrupted; a finished one stays so."""
     if (path / MANIFEST).exists():
         manifest = Recording.open(path).manifest
-        if manifest.status == "running":
-            write_file(
-                path / MANIFEST, replace(manifest, status="interrupted", reason=reason).text()
-            )
+        if manifest.status != "running":
+            return
+        try:
+            write_file(path / MANIFEST, replace(_undone(manifest), reason=reason).text())
+        except DiskFullError:
+            if not (path / SPARE).exists():
+                raise
+            (path / SPARE).rename(path / MANIFEST)
+
+
+def _undone(manifest: Manifest) -> Manifest:
+    """Return the manifest of a run that did not come to its end; nobody vouches for what it saw."""
+    return replace(manifest, status="interrupted", fidelity="unknown", fidelity_reasons=())
 
 
 def write_file(path: Path, text: str) -> None:

@@ -133,3 +133,16 @@ def test_an_interrupt_while_modules_are_imported_is_one_word(module: str) -> Non
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
     )
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", "plan topologies/dumbbell.yaml", "schema", "lab list", "version"]
+)
+def test_a_full_standard_output_is_named(words: str) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "netlab", *words.split()],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, cwd=ROOT, check=False,
+        )  # fmt: skip
+    told = "error: No space left on device while writing to standard output\n"
+    assert (done.returncode, done.stderr) == (2, told)

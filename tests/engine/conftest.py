@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from netlab.engine.state import sweep
+
 
 @pytest.fixture(autouse=True)
-def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = tmp_path / "state"
     monkeypatch.setenv("NETLAB_STATE_DIR", str(path))
-    return path
+    yield path
+    for lab in path.glob("*/lock"):  # what a dead lab has elsewhere is known here alone
+        sweep(lab.parent)
 
 
 class Notebook:

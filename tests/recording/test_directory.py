@@ -251,3 +251,41 @@ def test_under_sudo_everything_made_belongs_to_the_calling_user(
     everything = [tmp_path / "results", *(tmp_path / "results").rglob("*")]
     assert {os.lstat(path).st_uid for path in everything} == {65534}
     assert target.stat().st_uid == 0
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("room", ["4k", "8k", "12k"])
+def test_where_there_is_room_for_one_manifest_it_does_not_say_running(
+    tmp_path: Path, room: str
+) -> None:
+    """The folders of a tmpfs take no page, each file takes one."""
+    program = (
+        "import pathlib, sys\nfrom netlab.errors import DiskFullError\n"
+        "from netlab.recording import Recording\n"
+        "try:\n"
+        "    with Recording.create(pathlib.Path(sys.argv[1]), 'demo') as w:\n"
+        "        w.note(fidelity='ok')\n"
+        "        (w.path / 'data').write_bytes(bytes(65536))\n"
+        "except DiskFullError as error:\n    print(error)\n"
+    )
+    inner = (
+        f'mount -t tmpfs -o size={room} none {tmp_path} && "$@" && '
+        f"cat {tmp_path}/demo/*/manifest.json"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", inner, "sh", sys.executable, "-c", program, tmp_path],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "no space left for the recording" in done.stdout, done.stderr
+    assert '"status": "interrupted"' in done.stdout
+    assert '"fidelity": "ok"' not in done.stdout
+
+
+def test_nobody_vouches_for_what_an_interrupted_run_saw(tmp_path: Path) -> None:
+    writer = Recording.create(tmp_path, "demo")
+    writer.note(fidelity="ok", fidelity_reasons=("why",))
+    writer.close(reason="it went wrong")
+    manifest = Recording.open(writer.path).manifest
+    assert (manifest.status, manifest.fidelity, manifest.fidelity_reasons) == (
+        "interrupted", "unknown", (),
+    )  # fmt: skip
