@@ -15,6 +15,7 @@ def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     path = tmp_path / "state"
     monkeypatch.setenv("NETLAB_STATE_DIR", str(path))
     yield path
+    monkeypatch.undo()
     for lab in path.glob("*/lock"):  # what a dead lab has elsewhere is known here alone
         sweep(lab.parent)
 
