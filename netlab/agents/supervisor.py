@@ -12,6 +12,9 @@ lives because the supervisor lives:
 * processes are children of the supervisor in its PID namespace: the kernel kills them with it;
 * mounts are in its mount namespace, which nobody else is in once they are dead.
 
+A lab whose directory is removed could no longer be found by anybody, so it ends with it: the
+supervisor watches for its lock file to be unlinked (inotify(7)).
+
 So nothing has to be cleaned up by a program, whoever gets SIGKILL and whenever. The other half is
 that the supervisor must not outlive the one who wanted it: until `commit` (and for ever in a
 foreground lab) the anchor dies with the controller (PR_SET_PDEATHSIG), the supervisor with the
@@ -839,6 +842,31 @@ def listening(port: int, protocol: str, directory: str) -> set[str]:
     return found
 
 
+IN_DELETE, IN_MOVED_FROM, IN_NONBLOCK = 0x200, 0x40, os.O_NONBLOCK
+INOTIFY_EVENT = struct.Struct("=iIII")
+
+
+def watch_deletions(folder: str) -> int:
+    """A descriptor that tells when a name goes from a directory."""
+    watched = _libc.inotify_init1(os.O_CLOEXEC | IN_NONBLOCK)
+    system_call("inotify_init1", watched)
+    events = ctypes.c_uint32(IN_DELETE | IN_MOVED_FROM)
+    system_call(f"watch {folder}", _libc.inotify_add_watch(watched, folder.encode(), events))
+    return watched
+
+
+def deleted_names(events: bytes) -> set[str]:
+    """The names that events of `watch_deletions` speak of."""
+    found: set[str] = set()
+    offset = 0
+    while offset < len(events):
+        _, _, _, length = INOTIFY_EVENT.unpack_from(events, offset)
+        offset += INOTIFY_EVENT.size
+        found.add(events[offset : offset + length].rstrip(b"\0").decode(errors="replace"))
+        offset += length
+    return found
+
+
 # --- the event loop -------------------------------------------------------------------------
 
 
@@ -947,6 +975,11 @@ class Supervisor:
             signal.signal(number, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_NOFILE, (self.limits[1], self.limits[1]))
         self.poll.register(self.wake_read, select.EPOLLIN)
+        self.watch_fd = -1
+        # A user has 128 such descriptors by default; a lab more than that does without.
+        with contextlib.suppress(OSError):
+            self.watch_fd = watch_deletions(options["state"])
+            self.poll.register(self.watch_fd, select.EPOLLIN)
         self.adopt(control, first=True)
 
     # -- plumbing
@@ -979,6 +1012,9 @@ class Supervisor:
             for fd, _ in self.poll.poll(timeout):
                 if fd == self.wake_read:
                     self.reap()
+                elif fd == self.watch_fd:
+                    if "lock" in deleted_names(os.read(fd, 4096)):
+                        self.stop()
                 elif self.listener is not None and fd == self.listener.fileno():
                     with contextlib.suppress(OSError):
                         self.adopt(self.listener.accept()[0], first=False)
