@@ -46,7 +46,9 @@ lab = Lab(
     },
     ladder="client:eth0",
 )
-SLOWER = Impairment(delay=50 * ms, schedule=(Episode(at=0.0, becomes=Impairment(delay=60 * ms)),))
+SLOWER = Impairment(
+    delay=50 * ms, schedule=(Episode(at=10 * ms, becomes=Impairment(delay=60 * ms)),)
+)
 DELAYED = ("rtt-1ms", "rtt-100ms", "rtt-300ms")
 
 
