@@ -310,10 +310,20 @@ def follow(afterwards: list[dict[str, Any]]) -> None:
     inside([each["namespace"] for each in afterwards], ask)
 
 
+def check_namespaces(told: dict[str, Any], machine: str | None) -> None:
+    """Raise PermissionError unless everything lies in other namespaces than the machine's own."""
+    if machine is None:
+        raise PermissionError(1, "it cannot be told which network namespace is the machine's own")
+    for place in (*told["ends"], *told["afterwards"]):
+        if place["namespace"] == f"net:[{machine}]":
+            raise PermissionError(1, "the machine's own network namespace is not for probes")
+
+
 def main() -> int:
     """Measure what standard input says; 1 when the kernel said no."""
     try:
         told = json.load(sys.stdin)
+        check_namespaces(told, os.environ.get("NETLAB_MACHINE_NETNS"))
         found = measure(told)
         follow(told["afterwards"])
     except OSError as error:
