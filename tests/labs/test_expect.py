@@ -44,7 +44,12 @@ def test_each_comparison_judges_as_it_says(verdict: Verdict, outcome: str) -> No
 def test_a_verdict_carries_what_was_seen_and_what_was_asked() -> None:
     verdict = expect(0.0012, "s", what="SYN to SYN-ACK", seen_in="frame 2").between(1e-3, 1.1e-3)
     assert verdict == Verdict(
-        Outcome.FAIL, "SYN to SYN-ACK: 1.2ms", "1ms … 1.1ms", ("frame 2",), value=0.0012
+        Outcome.FAIL,
+        "SYN to SYN-ACK: 1.2ms",
+        "1ms … 1.1ms",
+        ("frame 2",),
+        value=0.0012,
+        unit="s",
     )
     assert expect(None, what="the RTT").at_most(1).reason == "the RTT was not measured"
 

@@ -107,7 +107,7 @@ def test_an_interrupt_ends_what_runs_and_drops_what_waits() -> None:
         return spent(60)(_)
 
     began = time.monotonic()
-    jobs = [Job("first", interrupt), Job("second", spent(60)), Job("third", spent(60))]
+    jobs = [Job("first", spent(60)), Job("second", interrupt), Job("third", spent(60))]
     went, found = play(jobs, 2)
     assert not went
     assert {name: ending.reason for name, ending in found.items()} == {

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import random
-import time
+import sys
 from ipaddress import IPv4Address
 
 import pytest
@@ -114,20 +114,41 @@ def test_a_long_chain_has_few_routes() -> None:
     assert max(len(node.routes) for node in topology.nodes) < 40
 
 
-GRID = "generate: {kind: grid, rows: 31, columns: 31, hosts: 0}\n"
+def calls(text: str) -> int:
+    """Count the functions that are called on the way from a topology's text to its plan."""
+    count = 0
+
+    def note(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        build(loads(text))
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def grid(side: int) -> str:
+    return f"generate: {{kind: grid, rows: {side}, columns: {side}, hosts: 0}}\n"
 
 
 @pytest.mark.parametrize(
-    "text",
-    [tree(1000), chain(1000), "generate: star,999\n", "generate: ring,1000,0\n", GRID],
+    ("small", "large"),
+    [
+        (tree(150), tree(600)),
+        (chain(150), chain(600)),
+        ("generate: star,149\n", "generate: star,599\n"),
+        ("generate: ring,150,0\n", "generate: ring,600,0\n"),
+        (grid(12), grid(24)),
+    ],
     ids=["tree", "chain", "star", "ring", "grid"],
 )
-def test_a_thousand_nodes_become_a_plan_quickly(text: str) -> None:
-    """Half a second is promised on an idle processor (benches/README.md), one where it is busy."""
-    loads(tree(50))
-    start = time.process_time()
-    build(loads(text))
-    assert time.process_time() - start < 1
+def test_four_times_the_nodes_are_not_sixteen_times_the_work(small: str, large: str) -> None:
+    """What a plan of a thousand nodes takes is in benches/README.md; here it is counted."""
+    loads(small)
+    assert calls(large) < 6 * calls(small)
 
 
 def test_no_block_is_a_second_default() -> None:
@@ -268,7 +289,7 @@ def test_what_is_no_circle_is_not_taken_for_one() -> None:
 
 
 def test_a_node_of_a_grid_has_few_routes_whatever_its_size() -> None:
-    topology = loads(GRID)
+    topology = loads(grid(31))
     # Rows are consecutive: what is above goes up, below down, the rest left and right, so a table
     # is at most three stretches of the 1860 subnets, each of at most two prefixes a level.
     levels = (1860).bit_length()
