@@ -63,6 +63,11 @@ def _cgroup2() -> bool:
     return False
 
 
+def browser() -> str | None:
+    """Return the path of Chromium, or of Chrome where the distribution has no package of it."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
 PROBES: dict[str, tuple[Callable[[], bool], str]] = {
     "root": (lambda: os.geteuid() == 0, "run as root"),
     "userns": (_userns, "this kernel lets no user namespace be made here"),
@@ -91,7 +96,7 @@ PROBES: dict[str, tuple[Callable[[], bool], str]] = {
     "ethtool": (_has("ethtool"), "apt-get install ethtool"),
     "zstd": (_has("zstd"), "apt-get install zstd"),
     "uml": (_has("linux.uml"), "apt-get install user-mode-linux"),
-    "chromium": (_has("chromium"), "apt-get install chromium"),
+    "chromium": (lambda: browser() is not None, "apt-get install chromium"),
     "captures": (CAPTURES.is_dir, f"no captures beside the checkout ({CAPTURES.name}/)"),
 }
 

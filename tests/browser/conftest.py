@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, browser
 
 LABS = ROOT / "labs"
 
@@ -45,13 +45,11 @@ class Watched:
 
 @pytest.fixture(scope="session")
 def chromium() -> Generator[Browser]:
-    """Return Debian's chromium, headless."""
+    """Return the distribution's Chromium, headless."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
+        running = playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
+        yield running
+        running.close()
 
 
 @pytest.fixture
