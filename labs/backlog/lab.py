@@ -27,6 +27,8 @@ from netlab.labs.scene import (
 PORT = 8080
 EXTRA = 6  # clients beyond those that find a place
 
+COUNTED = ("TcpExt.ListenOverflows", "TcpExt.ListenDrops")
+
 lab = Lab(
     "The queue in front of accept()",
     variations={
@@ -61,7 +63,7 @@ def knock(
     capture = stage.capture("client:eth0", filter=f"tcp port {PORT}", snaplen=128)
     with ExitStack() as running:
         running.enter_context(server.spawn("serve", serve, ready=Ready.port(PORT)))
-        count(stage, "before", "server")
+        count(stage, "before", "server", names=COUNTED)
         if late:
             running.enter_context(crowd(stage, "early", to, backlog - 1, 1))
             ack = Match(tcp_flags="ack", mask="syn,ack,fin,rst", dport=PORT)
@@ -77,7 +79,7 @@ def knock(
             many = clients or (limit or backlog) + 1 + EXTRA
             knocking = running.enter_context(crowd(stage, "crowd", to, many, 1))
         stage.snapshot("full", "client", "server")
-        count(stage, "after", "server")
+        count(stage, "after", "server", names=COUNTED)
         capture.stop()
         knocking.signal(SIGUSR1)
         knocking.wait(30)

@@ -113,8 +113,8 @@ def _settings(recording: Recording) -> dict[str, str]:
 def _topology(recording: Recording, told: set[str]) -> Any:
     """Return the resolved topology, links by name, without sysctls that were read in the run."""
     try:
-        raw: Any = json.loads(recording.file(TOPOLOGY).read_text(encoding="utf-8"))
-    except (NetlabError, OSError, ValueError):
+        raw: Any = json.loads(recording.text(TOPOLOGY))
+    except (NetlabError, ValueError):
         return {}
     if not isinstance(raw, dict):
         return {}

@@ -194,7 +194,7 @@ class Evidence:
         for sockets in self.snapshots(node).values():
             looked = True
             seen |= {s.state for s in sockets if port in (s.local.port, s.peer.port)}
-        if (self.recording.path / f"tcp_info/{node}.jsonl").is_file():
+        if self.recording.has(f"tcp_info/{node}.jsonl"):
             looked = True
             seen |= {state for _, state in self.samples(node).states(port)} - {"CLOSED"}
         if not looked:
@@ -244,8 +244,8 @@ class Evidence:
 
     def _text(self, name: str) -> str:
         try:
-            return self.recording.file(name).read_text(encoding="utf-8", errors="replace")
-        except (RecordingError, OSError) as error:
+            return self.recording.text(name)
+        except RecordingError as error:
             raise NoEvidenceError(str(error)) from None
 
     def _json(self, name: str) -> Mapping[str, Any]:

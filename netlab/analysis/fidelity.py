@@ -281,7 +281,7 @@ def _disciplines(load: Load, topology: Topology | None) -> Iterator[Doubt]:
 def _samplers(recording: Recording) -> Iterator[Doubt]:
     seen: set[int] = set()
     for name in recording.files("tcp_info/*.jsonl"):
-        lines = tuple(_lines(recording.path / name))
+        lines = tuple(_objects(recording.text(name)))
         if not lines or "end_ns" not in lines[-1] or lines[0].get("busy"):
             continue
         end, nodes = lines[-1], len(lines[0].get("nodes", ())) or 1
@@ -296,7 +296,7 @@ def _samplers(recording: Recording) -> Iterator[Doubt]:
 
 def _topology(recording: Recording) -> Topology | None:
     try:
-        return yaml.load(recording.file(TOPOLOGY))
+        return yaml.loads(recording.text(TOPOLOGY), TOPOLOGY)
     except (RecordingError, TopologyError):
         return None
 
@@ -315,6 +315,11 @@ def _lines(path: Path) -> Iterator[Json]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return
+    yield from _objects(text)
+
+
+def _objects(text: str) -> Iterator[Json]:
+    """Yield the objects of JSON lines; nothing after a damaged one."""
     for line in text.splitlines():
         try:
             found: object = json.loads(line)

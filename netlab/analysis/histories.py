@@ -110,7 +110,7 @@ def _snapshots(evidence: Evidence, node: str, local: End, peer: End, began: int)
 
 def _samples(evidence: Evidence, node: str, local: End, peer: End) -> Iterator[Look]:
     """Yield what the sampler saw of a connection on a node; it does not look for listeners."""
-    if (evidence.recording.path / f"tcp_info/{node}.jsonl").is_file():
+    if evidence.recording.has(f"tcp_info/{node}.jsonl"):
         for sample in evidence.samples(node).samples:
             found = [
                 s.state

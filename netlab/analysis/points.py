@@ -45,7 +45,7 @@ def homes(recording: Recording, points: Collection[str]) -> dict[str, str]:
     Empty where the recording does not say what its network was.
     """
     try:
-        topology = json.loads(recording.file("topology.resolved.json").read_text(encoding="utf-8"))
+        topology = json.loads(recording.text("topology.resolved.json"))
         ends = [end for link in topology["links"] for end in link["ends"]]
         return {
             address.partition("/")[0]: f"{end['node']}:{end['interface']}"

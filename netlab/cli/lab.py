@@ -326,8 +326,9 @@ def keep(run: Path, again: bool, folder: Path | None) -> None:
     from netlab.labs import keep as keeping
 
     name, _, _ = judge.open_run(run)
-    target = discovery.find(name, folder).folder / "recording"
-    size = keeping.keep(run, target, replace_existing=again)
+    found = discovery.find(name, folder)
+    target = found.folder / "recording"
+    size = keeping.keep(found, run, target, replace_existing=again)
     _say(f"kept {size:,} bytes in {target}")
 
 

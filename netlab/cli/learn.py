@@ -401,7 +401,7 @@ class Session:
 
     def _snapshot(self, recording: Recording, label: str, nodes: Sequence[str]) -> None:
         for node in nodes:
-            text = recording.file(f"snapshots/{label}.{node}.ss.txt").read_text(encoding="utf-8")
+            text = recording.text(f"snapshots/{label}.{node}.ss.txt")
             self.terminal.plain(f"$ netlab exec {node} -- ss -tanimo\n{text.rstrip()}\n")
 
     def _explain(self, step: Step) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import hashlib
 import os
 import time
+import zlib
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -29,6 +31,7 @@ MANIFEST = "manifest.json"
 TIMELINE = "timeline.jsonl"
 TOPOLOGY = "topology.resolved.json"
 SPARE = ".manifest.interrupted"
+PACKED = ".gz"
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -240,17 +243,43 @@ class Recording:
         return self.manifest.complete
 
     def file(self, relative: str) -> Path:
-        """Return the path of a file that is there; RecordingError if it is not."""
+        """Return the path of a file that is there; RecordingError if it is not.
+
+        In a recording that was kept a file may be compressed, and its path end in ".gz". Captures
+        are read as they are; text is read by `text`.
+        """
         path = self.path / _relative(relative)
-        if not path.is_file():
-            raise RecordingError(f"the recording {self.path.name} has no {relative}")
-        return path
+        packed = path.with_name(path.name + PACKED)
+        if path.is_file():
+            return path
+        if packed.is_file():
+            return packed
+        raise RecordingError(f"the recording {self.path.name} has no {relative}")
+
+    def text(self, relative: str) -> str:
+        """Return what a text file says; RecordingError if it is not there or damaged."""
+        path = self.file(relative)
+        try:
+            if path.suffix == PACKED:
+                with gzip.open(path, "rt", encoding="utf-8", errors="replace") as file:
+                    return file.read()
+            return path.read_text(encoding="utf-8", errors="replace")
+        except (OSError, EOFError, zlib.error) as error:
+            raise RecordingError(f"{path} cannot be read: {error}") from None
+
+    def has(self, relative: str) -> bool:
+        """Tell whether a file is there, compressed or not."""
+        path = self.path / _relative(relative)
+        return path.is_file() or path.with_name(path.name + PACKED).is_file()
 
     def files(self, pattern: str) -> tuple[str, ...]:
-        """Return the names that match a glob pattern, relative to the recording, sorted."""
-        return tuple(
-            sorted(str(p.relative_to(self.path)) for p in self.path.glob(pattern) if p.is_file())
-        )
+        """Return the names that match a glob pattern, relative to the recording, sorted.
+
+        Compressed files go by the name they had before.
+        """
+        found = [*self.path.glob(pattern), *self.path.glob(pattern + PACKED)]
+        names = {str(p.relative_to(self.path)).removesuffix(PACKED) for p in found if p.is_file()}
+        return tuple(sorted(names))
 
     def timeline(self) -> tuple[Event, ...]:
         """Return what happened, in order; empty when nothing was noted."""

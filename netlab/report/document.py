@@ -161,8 +161,7 @@ def _outcome(word: str) -> Html:
 def _network(recording: Recording) -> Iterator[Section]:
     """Yield the picture of the topology; nothing where it cannot be read."""
     try:
-        file = recording.file("topology.resolved.json")
-        topology = yaml.load(file)
+        topology = yaml.loads(recording.text("topology.resolved.json"), "topology.resolved.json")
         picture = graph.svg(topology)
     except (NetlabError, OSError):
         return
@@ -257,7 +256,7 @@ def _snapshots(recording: Recording) -> Iterator[str]:
             continue
         name = str(event.fields.get("file", ""))
         try:
-            text = recording.file(name).read_text(encoding="utf-8", errors="replace")
+            text = recording.text(name)
             sockets = ss.parse(text)
         except (RecordingError, ValueError, OSError):
             continue

@@ -168,7 +168,7 @@ def of_recording(recording: Recording) -> Scene:
     ) -> History | None:
         by_node = {point.partition(":")[0]: rows for point, rows in segments_by_point.items()}
         try:
-            nodes = histories.nodes_of(recording.file("topology.resolved.json").read_text("utf-8"))
+            nodes = histories.nodes_of(recording.text("topology.resolved.json"))
             return histories.history(evidence, by_node, nodes, one.answerer[1])
         except (NetlabError, OSError, ValueError):
             return _told_by_segments(segments_by_point, one)
