@@ -317,6 +317,28 @@ def check(
 
 
 @lab.command()
+@click.argument("name")
+@click.option("--from", "source", metavar="LAB", help="Begin with a copy of this lab.")
+@click.option(
+    "--in",
+    "parent",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="Folder to make it in (default: here).",
+)
+@labs_option
+def new(name: str, source: str | None, parent: Path, folder: Path | None) -> None:
+    """Make the folder of a new lab NAME that runs and passes its own checks."""
+    from netlab.labs import discovery, scaffold
+
+    found = discovery.find(source, folder) if source else None
+    made = scaffold.new(name, parent, found)
+    place = made if made.is_absolute() else f"./{made}"
+    click.echo(f"{made}: guide.md, topology.yaml, lab.py (docs/writing-a-lab.md says what is what)")
+    click.echo(f"netlab lab run {place} --faults")
+
+
+@lab.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--replace", "again", is_flag=True, help="Replace the one that is there.")
 @labs_option

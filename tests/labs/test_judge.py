@@ -366,15 +366,15 @@ def test_a_kept_run_is_whole_and_names_no_path_of_this_machine(tmp_path: Path) -
     run = tmp_path / "run"
     record(run, "one", f"at {run}/one\n")
     with pytest.raises(UsageError, match="one recording"):
-        keep.keep(run / "one", tmp_path / "kept")
+        keep.keep(lab, run / "one", tmp_path / "kept")
     (run / "checks.json").write_text(
         LabResult("made", "", "r", (VariationResult("one", "ran"),), ()).json_text
     )
     (run / "faults").mkdir()
-    assert keep.keep(run, tmp_path / "kept") > 0
+    assert keep.keep(lab, run, tmp_path / "kept") > 0
     with pytest.raises(UsageError, match="exists"):
-        keep.keep(run, tmp_path / "kept")
-    keep.keep(run, tmp_path / "kept", replace_existing=True)
+        keep.keep(lab, run, tmp_path / "kept")
+    keep.keep(lab, run, tmp_path / "kept", replace_existing=True)
     kept = tmp_path / "kept"
     assert not (kept / "faults").exists()
     assert (kept / "one/nodes/a/x.stdout.log").read_text() == "at RUN/one\n"

@@ -55,8 +55,10 @@ def test_names_that_mean_harm_stay_text(tmp_path: Path) -> None:
     manifest = json.loads((run / "ipv4" / "manifest.json").read_text())
     manifest["options"]["message"] = harm
     (run / "ipv4" / "manifest.json").write_text(json.dumps(manifest))
-    snapshot = run / "ipv4" / "snapshots" / "established.client.ss.txt"
-    snapshot.write_text(snapshot.read_text() + " <b>harm</b>")
+    name = "snapshots/established.client.ss.txt"
+    said = Recording.open(run / "ipv4").text(name)
+    (run / "ipv4" / f"{name}.gz").unlink(missing_ok=True)
+    (run / "ipv4" / name).write_text(said + " <b>harm</b>")
     text = document.of_run(run)
     assert "<img src=x" not in text
     assert "<b>harm" not in text
