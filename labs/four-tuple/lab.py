@@ -102,7 +102,7 @@ def tuples(seen: Evidence) -> list[str]:
 
     The file has a line for each address and port of the server, followed by its clients.
     """
-    lines = seen.recording.file(TUPLES).read_text(encoding="utf-8").splitlines()
+    lines = seen.recording.text(TUPLES).splitlines()
     return [f"{ours} {peer}" for ours, *peers in map(str.split, lines) for peer in peers]
 
 

@@ -137,7 +137,7 @@ class Evidence:
         """
         try:
             ways = calibration.read(self.recording).get(link)
-            topology = yaml.load(self.recording.file(TOPOLOGY))
+            topology = yaml.loads(self.recording.text(TOPOLOGY), TOPOLOGY)
             found = next((one for one in topology.links if one.name == link), None)
             took = calibration.round_trip(ways, found.ways) if ways and found else None
         except (RecordingError, TopologyError) as error:

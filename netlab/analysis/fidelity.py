@@ -100,8 +100,9 @@ class Load:
     @classmethod
     def of(cls, recording: Recording) -> Load | None:
         """Read it; None where it is missing, and a torn last line is left out."""
-        path = recording.path / LOAD
-        lines = tuple(_lines(path))
+        if not recording.has(LOAD):
+            return None
+        lines = tuple(_objects(recording.text(LOAD)))
         rows = tuple(line for line in lines if "span_s" in line)
         if not rows:
             return None
@@ -165,8 +166,7 @@ def _captures(recording: Recording) -> Iterator[Doubt]:
         lost = int(counts.get("dropped_by_kernel", 0)) + int(counts.get("dropped_by_interface", 0))
         yield from _few(lost, kept + lost, f"the capture {where} lost {lost} packets")
         if where in longest:
-            path = (recording.path / name).with_suffix(".pcap")
-            large = _longer(path, longest[where])
+            large = _longer(recording, name.replace(".json", ".pcap"), longest[where])
             what = f"the capture {where} has {large} frames larger than the MTU: an offload is on"
             yield from _few(large, kept, what)
 
@@ -181,10 +181,11 @@ def _longest_frames(topology: Topology | None) -> dict[str, int]:
     }
 
 
-def _longer(path: Path, limit: int) -> int:
+def _longer(recording: Recording, name: str, limit: int) -> int:
     try:
-        return sum(frame.length > limit for frame in frames.read(path, snap=0))
-    except CaptureError:
+        found = frames.read(recording.file(name), snap=0)
+        return sum(frame.length > limit for frame in found)
+    except (CaptureError, RecordingError):
         return 0  # a check that wants to look into it says so
 
 
@@ -307,15 +308,6 @@ def _record(path: Path) -> Json:
     except (OSError, ValueError):
         return {}
     return cast("Json", found) if isinstance(found, dict) else {}
-
-
-def _lines(path: Path) -> Iterator[Json]:
-    """Yield the objects of a file of JSON lines; nothing after a damaged one."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return
-    yield from _objects(text)
 
 
 def _objects(text: str) -> Iterator[Json]:

@@ -120,7 +120,7 @@ def show(name: str, folder: Path | None, as_json: bool) -> None:
 @click.option(
     "--jobs",
     type=click.IntRange(1, 1000),
-    help="How many plain variations may run at once [default: 4 per CPU].",
+    help="How many plain variations may run at once [default: 3 per CPU].",
 )
 @click.option("--watch", is_flag=True, help="Stay, and run or check again what has changed.")
 @results_option
@@ -227,7 +227,7 @@ def learn(
 
 def default_jobs() -> int:
     """Return how many plain variations run at once: most of their time they wait for timers."""
-    return 4 * len(os.sched_getaffinity(0))
+    return 3 * len(os.sched_getaffinity(0))
 
 
 def play(

@@ -34,7 +34,7 @@ UNREAD = ("wire/*.journal", "nodes/*/tcpdump-*", "nodes/*.wire/*", "nodes/*/*.js
 """What no check looks at, by its place in a run or in a variation."""
 PACKS = (
     *("captures/*.pcap", "snapshots/*.txt", "tcp_info/*.jsonl", "counters/*.txt"),
-    *("nodes/*/*.log", TOPOLOGY),
+    *("nodes/*/*.log", "machine/*.jsonl", TOPOLOGY),
 )
 """What readers find compressed too, where it is larger than `WORTH` bytes."""
 WORTH = 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -73,7 +74,9 @@ def test_a_report_is_written_where_it_is_wanted(tmp_path: Path) -> None:
     done = run("report", run_, "--no-charts", "-o", tmp_path / "page.html")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "page.html")
-    capture = run_ / "ipv4/captures/client.eth0.pcap"
+    capture = tmp_path / "client.eth0.pcap"
+    packed = run_ / f"ipv4/captures/{capture.name}.gz"
+    capture.write_bytes(gzip.decompress(packed.read_bytes()))
     done = run("pcap", "report", capture, "--no-charts", cwd=tmp_path)
     assert done.stdout.strip() == "client.eth0.pcap.html"
     assert (tmp_path / "client.eth0.pcap.html").stat().st_size > 50_000

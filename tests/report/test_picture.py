@@ -5,11 +5,12 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from netlab.analysis import segments
+from netlab.recording import Recording
 from netlab.report.picture import svg
 from tests.conftest import ROOT
 
 SPACE = "{http://www.w3.org/2000/svg}"
-CAPTURE = ROOT / "labs/handshake/recording/ipv4/captures/client.eth0.pcap"
+CAPTURE = Recording.open(ROOT / "labs/handshake/recording/ipv4").file("captures/client.eth0.pcap")
 
 
 def test_every_segment_has_an_arrow() -> None:
