@@ -40,7 +40,7 @@ def test_what_a_black_hole_swallows_is_lost_after_the_client() -> None:
 
 
 def test_captures_are_merged_with_an_interface_for_each_point(tmp_path: Path) -> None:
-    files = [f"{n}={BLACK_HOLE}/clamp/captures/{n}.eth0.pcap" for n in ("client", "server")]
+    files = [f"{n}={BLACK_HOLE}/clamp/captures/{n}.eth0.pcap.gz" for n in ("client", "server")]
     done = run("pcap", "journey", *files, "-w", tmp_path / "both.pcapng")
     assert done.returncode == 0, done.stderr
     merged = summarize(tmp_path / "both.pcapng")
