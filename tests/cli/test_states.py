@@ -13,7 +13,7 @@ from netlab.cli import cli
 from tests.conftest import ROOT
 
 RUN = ROOT / "labs" / "teardown" / "recording"
-CAPTURE = RUN / "client-first" / "captures" / "client.eth0.pcap"
+CAPTURE = RUN / "client-first" / "captures" / "client.eth0.pcap.gz"
 
 
 def netlab(*argv: str | Path) -> Result:
@@ -49,8 +49,8 @@ def test_a_run_is_told_by_node_and_variation() -> None:
 def test_a_capture_without_the_fin_is_found_out_by_the_looks(tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(RUN / "client-first", run)
-    target = run / "captures" / "client.eth0.pcap"
-    target.unlink()
+    (run / "captures" / CAPTURE.name).unlink()
+    target = run / "captures" / CAPTURE.stem
     frames = ",".join(str(s.frame) for s in segments.load(CAPTURE) if not s.fin)
     kept = netlab("pcap", "filter", CAPTURE, target, "--frames", frames)
     assert kept.exit_code == 0, kept.output
