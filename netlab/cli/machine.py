@@ -29,7 +29,9 @@ ENDS = frozenset({"down", "destroy", "gc"}) | STARTS
 OUTSIDE = ("NETLAB_STATE_DIR", "XDG_RUNTIME_DIR")
 """Where labs are written down out here; the guest has a place of its own."""
 READS = frozenset({"exec", "shell"})
-"""Commands that read standard input; a "-" among the arguments says so too."""
+"""Commands that read standard input; a "-" among the arguments says so too, but for `WRITES`."""
+WRITES = frozenset({"capture"})
+"""Commands whose "-" is standard output."""
 
 
 def forward(arguments: Sequence[str], writable: Sequence[str]) -> int:
@@ -52,7 +54,7 @@ def forward(arguments: Sequence[str], writable: Sequence[str]) -> int:
 
 
 def _reads(command: str, arguments: Sequence[str]) -> bool:
-    return command in READS or "-" in arguments
+    return command in READS or ("-" in arguments and command not in WRITES)
 
 
 def _kept(arguments: Sequence[str], writable: Sequence[str]) -> list[Path]:

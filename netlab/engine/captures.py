@@ -72,11 +72,24 @@ def final_counters(stderr: str) -> Counters | None:
 
 
 def command(
-    interface: str, path: str, *, expression: str, count: int | None, snaplen: int, root: bool
+    interface: str,
+    path: str | None,
+    *,
+    expression: str,
+    count: int | None,
+    snaplen: int,
+    root: bool,
+    buffer: int | None = None,
 ) -> tuple[str, ...]:
-    """Return the tcpdump command of a capture."""
+    """Return the tcpdump command of a capture; without a path it prints a line for each packet.
+
+    `buffer` is what the kernel may hold for it, in KiB.
+    """
     argv = ["tcpdump", "-i", interface, "-n", "-U", "--immediate-mode"]
-    argv += ["--time-stamp-precision=nano", "-s", str(snaplen), "-w", path]
+    argv += ["--time-stamp-precision=nano", "-s", str(snaplen)]
+    argv += ["-l", "-tt"] if path is None else ["-w", path]
+    if buffer is not None:
+        argv += ["-B", str(buffer)]
     if root:  # else it would become another user, who may not write here
         argv += ["-Z", "root"]
     if count is not None:
