@@ -52,7 +52,7 @@ bench-bringup: setup-test ## bring-up beside ip -batch, raw netlink, pyroute2, M
 bench-impair: setup-test ## asked against got: delay, loss, rate
 	@$(PY) benches/impair/run.py $(BENCH_ARGS)
 
-fuzz: setup-test ## coverage-guided fuzzing, SECONDS_PER_TARGET each
+fuzz: setup-test ## coverage-guided fuzzing, SECONDS_PER_TARGET for both targets at once
 	@fuzz/run $(SECONDS_PER_TARGET)
 
 wheel: setup ## build the wheel

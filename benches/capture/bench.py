@@ -394,14 +394,14 @@ def main() -> int:
         ]
         results = measure(capture, tools, options, scratch)
         texts.append(table(capture, tools, results))
-        judged += verdicts(capture, results)
+        judged += (lines := verdicts(capture, results))
+        print(texts[-1], "", *lines, sep="\n", flush=True)
     size = "a tenth of the full size (`--small`)" if options.small else "full size"
     text = f"Measured on {machine()}; {size}; `make bench-capture`.\n\n" + "\n\n".join(texts)
     if options.small:
         text += "\n\nAt this size Python's start is most of netlab's time; ratios are not judged."
     else:
         text += "\n\n```text\n" + "\n".join(judged) + "\n```"
-    print(text)
     if options.write:
         write(text)
     return 0

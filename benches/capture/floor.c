@@ -8,7 +8,8 @@
  *
  *   plain    one packet at a time
  *   batched  64 packets at a time: hash all and prefetch the buckets, prefetch the records the
- *            buckets point to, then update; hides the memory latency of a large flow table
+ *            buckets point to, then update; hides the memory latency of a large flow table, whose
+ *            records lie in huge pages here
  *
  * usage: floor FILE plain|batched [map|read]      prints one line of JSON
  */
@@ -73,16 +74,17 @@ static inline uint64_t hash_of(const struct key *k) {
     return fold(addresses ^ k->protocol, k->ports ^ 0xa0761d6478bd642full);
 }
 
-static void *reserve(size_t octets) {
+/* Zeroed memory, on demand; in huge pages if wanted. */
+static void *reserve(size_t octets, int huge) {
     void *p = mmap(NULL, octets, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) { perror("mmap"); exit(1); }
-    madvise(p, octets, MADV_HUGEPAGE);
+    if (huge) madvise(p, octets, MADV_HUGEPAGE);
     return p;
 }
 
 static void grow(void) {
-    uint64_t size = (mask + 1) * 4, new_mask = size - 1;
-    uint64_t *fresh = reserve(size * 8);
+    uint64_t size = (mask + 1) * 2, new_mask = size - 1;
+    uint64_t *fresh = reserve(size * 8, 0);
     for (uint64_t i = 0; i < flow_count; i++) {
         uint64_t h = hash_of(&flows[i].key), at = h & new_mask;
         while (fresh[at]) at = (at + 1) & new_mask;
@@ -202,8 +204,8 @@ int main(int argc, char **argv) {
     uint32_t magic = le32(head);
     if (magic != 0xa1b2c3d4 && magic != 0xa1b23c4d) { fprintf(stderr, "floor: not a little-endian pcap\n"); return 1; }
     uint64_t scale = magic == 0xa1b23c4d ? 1 : 1000;
-    buckets = reserve((mask + 1) * 8);
-    flows = reserve((size_t)8 << 30);
+    buckets = reserve((mask + 1) * 8, 0);
+    flows = reserve((size_t)8 << 30, batched);
     if (reading) {
         uint8_t *buffer = malloc(2 * READ_CHUNK + LONGEST);
         size_t held = 0;

@@ -16,7 +16,7 @@ from random import Random
 import pytest
 
 from netlab.capture import summarize
-from tests.capture import pcaps, tshark
+from tests.capture import impaired, pcaps, tshark
 from tests.capture.differential import Comparison, compare, explained
 from tests.capture.scenes import SCENES
 from tests.conftest import CAPTURES, ROOT
@@ -92,6 +92,14 @@ def test_live_capture(kind: str, tmp_path: Path, record_property: object) -> Non
     assert done.returncode == 0, done.stderr[-2000:]
     for name in json.loads(done.stdout):
         hold(compare(tmp_path / name, f"live {name}"), record_property)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("netns", "userns", "tcpdump", "iperf3")
+def test_live_reordering_and_duplication(tmp_path: Path, record_property: object) -> None:
+    """Real stacks over a path that loses, doubles and reorders, seen from both ends."""
+    for file in impaired.record(tmp_path, seed=11):
+        hold(compare(file, f"live bad path {file.name}"), record_property)
 
 
 @pytest.mark.parametrize("name", [n for n in SCENES if n.startswith(("chatter", "lossy"))][:24])

@@ -12,13 +12,17 @@ import re
 import select
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from netlab.cli.pcap import pcap
 from tests.capture import pcaps
 from tests.capture.scenes import SCENES
+from tests.conftest import CAPTURES
 
 
 @pytest.fixture
@@ -53,6 +57,22 @@ def netlab(
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
     )
+
+
+@pytest.mark.needs("captures")
+def test_each_public_capture_is_summarized_within_a_second(record_property: object) -> None:
+    """Odd and broken files included: status 0, or a warning on stderr that says what is wrong."""
+    assert callable(record_property)
+    took: dict[str, float] = {}
+    for file in sorted(f for f in CAPTURES.iterdir() if f.name != "README.md"):
+        before = time.process_time()
+        done = CliRunner().invoke(pcap, ["summary", str(file)])
+        took[file.name] = time.process_time() - before
+        assert done.exit_code == 0, f"{file.name}: {done.output}"
+    assert took
+    slowest = max(took, key=lambda name: took[name])
+    record_property("slowest summary", {slowest: round(took[slowest], 3)})
+    assert took[slowest] < 1, f"{slowest} took {took[slowest]:.2f} s of CPU"
 
 
 def test_summary_says_what_stands_out_with_its_display_filter(trace: Path) -> None:

@@ -384,11 +384,16 @@ proptest! {
     }
 
     #[test]
-    fn a_cap_on_flows_keeps_the_totals(script in proptest::collection::vec(sent(), 1..200), cap in 1usize..6) {
+    fn a_cap_on_flows_keeps_the_totals(script in proptest::collection::vec(sent(), 1..200), cap in 1usize..6,
+                                       threads in 2usize..5) {
         let bytes = pcap(&packets(&script), false, true);
         let whole = engine::summarize_bytes(&bytes, &Options::default()).unwrap();
-        let capped = engine::summarize_bytes(&bytes, &Options {
-            keep: Keep { max_flows: Some(cap), ..Keep::default() }, ..Options::default() }).unwrap();
+        let keep = Keep { max_flows: Some(cap), ..Keep::default() };
+        let options = Options { keep, ..Options::default() };
+        let capped = engine::summarize_bytes(&bytes, &options).unwrap();
+        // The cap is one for all shards together, so it forgets the same flows however many threads work.
+        let shared = engine::summarize_bytes(&bytes, &Options { threads, ..options }).unwrap();
+        prop_assert_eq!(digest(&capped), digest(&shared));
         prop_assert!(capped.len() <= cap);
         let sum = |s: &Summary| s.flows().map(|f| u64::from(f.dir(0).packets) + u64::from(f.dir(1).packets)).sum::<u64>();
         prop_assert_eq!(sum(&whole), sum(&capped) + capped.totals.evicted.packets);

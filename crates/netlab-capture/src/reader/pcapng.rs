@@ -88,10 +88,10 @@ impl Pcapng {
             let Some(head) = array::<28>(window, at) else { return Step::More(28) };
             let length = self.u32(head, 4);
             let captured = self.u32(head, 20);
-            let size = length.next_multiple_of(4) as usize;
             if !(32..=MAX_BLOCK).contains(&length) {
                 return Step::Damaged(Damage::BlockLength(length));
             }
+            let size = length.next_multiple_of(4) as usize;
             if window.len() - at < size {
                 return Step::More(size);
             }

@@ -849,7 +849,8 @@ impl Tcp {
         self.rtts.add(r.rtt, rtt);
     }
 
-    /// tcptrace's accounting of octets. A segment sent into a closed window is a probe and left out.
+    /// tcptrace's accounting of octets. A segment sent into a closed window is a probe and left out; the
+    /// window of 0 that a RST carries closes nothing.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
     fn octets(
@@ -869,7 +870,7 @@ impl Tcp {
             if f.next == 0 || f.next == seq {
                 return;
             }
-        } else if f.held & held::HOLES == 0 && seq == f.next && r.window() != 0 {
+        } else if f.held & held::HOLES == 0 && seq == f.next && r.state & state::WINDOW_CLOSED == 0 {
             return;
         }
         self.odd_octets(f, r, story, step, syn, size, verdict);
@@ -893,7 +894,7 @@ impl Tcp {
         if f.held & held::HOLES == 0 {
             self.hole(f, handle);
         }
-        if r.window() == 0 && syn == 0 {
+        if r.state & state::WINDOW_CLOSED != 0 && syn == 0 {
             if seq == r.ack {
                 let trouble = self.trouble(&mut story.dirs[step.dir].trouble);
                 trouble.retrans_payload += u64::from(step.packet.len);
