@@ -49,8 +49,10 @@ bench-bringup: setup-test ## bring-up beside ip -batch, raw netlink, pyroute2, M
 	@$(PY) benches/bringup/run.py $(BENCH_ARGS)
 	@$(PY) benches/bringup/latency.py $(LATENCY_ARGS)
 
-bench-impair: setup-test ## asked against got: delay, loss, rate
+bench-impair: setup-test ## asked against got: delay, loss, rate; wire, netem, plain tc
 	@$(PY) benches/impair/run.py $(BENCH_ARGS)
+	@$(PY) benches/impair/run.py --packet $(BENCH_ARGS)
+	@$(PY) benches/impair/run.py --guest $(BENCH_ARGS)
 
 fuzz: setup-test ## coverage-guided fuzzing, SECONDS_PER_TARGET for both targets at once
 	@fuzz/run $(SECONDS_PER_TARGET)

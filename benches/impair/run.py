@@ -1,4 +1,4 @@
-"""What the wire was asked and what came out: a table of impairments, seen from outside.
+"""What a back end was asked and what came out: a table of impairments, seen from outside.
 
 Two namespaces with the wire between them; datagrams that carry their number and time, TCP from
 iperf3. Needs root, iproute2, ethtool and iperf3; builds the wire and its probe with cargo. Prints
@@ -16,6 +16,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,9 @@ class Wire:
         ends: list[Json] = []
         for node, device in ((self.a, "wa"), (self.b, "wb")):
             if kind == "tap":
+                node.run("ip", "tuntap", "add", "dev", "eth0", "mode", "tap")
+                off = [word for what in ("tso", "gso", "gro", "tx") for word in (what, "off")]
+                node.run("ethtool", "-K", "eth0", *off)  # as in a lab
                 ends.append({"tap": "eth0", "netns": node.path})
                 continue
             peer = ("peer", "name", "eth0", "netns", str(node.process.pid))
@@ -193,13 +197,44 @@ def main() -> None:
         "--urgent", action="store_true", help="the receiver runs before other work (chrt)"
     )
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--guest", action="store_true", help="netem and plain tc, in a guest")
     options = parser.parse_args()
+    if options.guest:
+        table = Table()
+        measure_guest(table)
+        if options.write:
+            write("guest", table.lines)
+        return
     build = ("cargo", "build", "--quiet", "--release", "-p", "netlab-wire", "--bins", "--examples")
     subprocess.run(build, check=True, cwd=Path(__file__).parents[2])
     table = Table()
     measure(options, table)
     if options.write:
         write("packet" if options.packet else "tap", table.lines)
+
+
+def measure_guest(table: Table) -> None:
+    """Netem as netlab and as tc by hand set it up, in a guest's kernel."""
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from tests.guest import in_guest
+
+    load = f"load average {os.getloadavg()[0]:.1f} at the start"
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "rows.json"
+        program = str(Path(__file__).with_name("guest.py"))
+        done = in_guest(["python", program, str(target)], writable=(Path(folder),), nice=-10)
+        if done.status != 0:
+            raise SystemExit(done.stderr.decode())
+        rows = json.loads(target.read_text())
+    table.line(f"User-Mode Linux guest, one processor, {load}\n")
+    table.row("asked", "netem by netlab", "plain tc", "bound", "")
+    table.row("---", "---", "---", "---", "---")
+    for row in rows:
+        (low, high), unit = row["bound"], row["unit"]
+        good = ["ok" if low <= got <= high else "**off**" for got in row["got"]]
+        ours, by_hand = (f"{got:.4g} {unit}" for got in row["got"])
+        bound = f"{low:.4g}…{high:.4g} {unit}"
+        table.row(row["asked"], ours, f"{by_hand} (`{row['tc']}`)", bound, "/".join(good))
 
 
 def measure(options: argparse.Namespace, table: Table) -> None:

@@ -153,6 +153,11 @@ def make_habitable(kernel: Kernel, release: str, writable: list[str]) -> None:
     kernel.make_root("/run/root")
     quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC
     kernel.mount("proc", "/proc", quiet)
+    # What is written reaches the computer's files within a second or two: a guest that is killed
+    # leaves what it had by then.
+    for name, hundredths in (("dirty_writeback_centisecs", 50), ("dirty_expire_centisecs", 100)):
+        with open(f"/proc/sys/vm/{name}", "w") as file:  # noqa: PTH123
+            file.write(str(hundredths))
     kernel.mount("sysfs", "/sys", quiet)
     kernel.mount("devtmpfs", "/dev", MS_NOSUID, "mode=755")
     for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):

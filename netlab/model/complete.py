@@ -27,7 +27,7 @@ from netlab.model.addressing import (
     make_mac,
 )
 from netlab.model.firewall import Firewall
-from netlab.model.impairment import PERFECT, Episode, Impairment
+from netlab.model.impairment import PERFECT, Episode, Impairment, InBdp
 from netlab.model.names import bad_interface_name, bad_name
 from netlab.model.problems import Problems, loops, quoted
 from netlab.model.routing import Member, Subnet, static_routes
@@ -784,10 +784,20 @@ def _impairment(settings: Mapping[str, Any]) -> Impairment:
     fields = dict(settings)
     episodes = fields.pop("schedule", ())
     schedule = tuple(
-        Episode(at, Impairment(**{**fields, **changes}), duration)
+        Episode(at, _constant({**fields, **changes}), duration)
         for at, duration, changes in episodes
     )
-    return Impairment(**fields, schedule=schedule)
+    return replace(_constant(fields), schedule=schedule)
+
+
+def _constant(fields: Mapping[str, Any]) -> Impairment:
+    """Return the impairment of some fields, a queue in BDP made one in packets or bytes."""
+    queue = fields.get("queue")
+    if not isinstance(queue, InBdp):
+        return Impairment(**fields)
+    rate, delay = fields.get("rate") or 0.0, fields.get("delay") or 0.0
+    settled: dict[str, Any] = {**fields, "queue": queue.queue(rate, delay)}
+    return Impairment(**settled)
 
 
 def bad_address(address: AddressWithPrefix) -> str:

@@ -236,6 +236,28 @@ def bdp(rate: float, rtt: float) -> int:
     return ceil(rate * rtt / 8)
 
 
+@dataclass(frozen=True, slots=True)
+class InBdp:
+    """A queue whose limit is so many bandwidth-delay products of its direction.
+
+    The delay is taken twice, as if the way back had the same.
+    """
+
+    kind: type[Pfifo] | type[Bfifo]
+    factor: float
+
+    def queue(self, rate: float, delay: float) -> Pfifo | Bfifo:
+        """Return the queue at a rate (bit/s) and a one-way delay (s); at least one full frame."""
+        if not (rate and delay):
+            raise ValueError("a limit in bdp needs a rate and a delay, whose product it is")
+        size = max(FULL_FRAME, ceil(self.factor * bdp(rate, 2 * delay)))
+        return Bfifo(size) if self.kind is Bfifo else Pfifo(ceil(size / FULL_FRAME))
+
+
+FULL_FRAME = 1514
+"""Bytes of an Ethernet frame with 1500 bytes in it, without its checksum."""
+
+
 # -- exact losses, slots, changes, traces ---------------------------------------------------------
 
 

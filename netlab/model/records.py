@@ -36,6 +36,7 @@ from netlab.model.impairment import (
     Distribution,
     DropRule,
     GilbertElliott,
+    InBdp,
     LossStates,
     Queue,
     Slot,
@@ -248,9 +249,9 @@ class _Model(BaseModel):
 
 
 QueueKind = Annotated[
-    Queue,
-    PlainValidator(words.read_kind(words.QUEUES, "queue")),
-    WithJsonSchema(words.kind_schema(words.QUEUES)),
+    Queue | InBdp,
+    PlainValidator(words.read_queue),
+    WithJsonSchema(words.queue_schema()),
 ]
 LossKind = Annotated[
     GilbertElliott | LossStates,
@@ -322,6 +323,10 @@ class EpisodeSettings(Settings):
 
     at: Time = Field(description="When it begins, after the start.")
     lasting: Time = Field(0.0, alias="for", description="How long it lasts; for good if absent.")
+    every: Time = Field(0.0, description="How long from the beginning of one to that of the next.")
+    times: Annotated[int, Field(ge=1, le=1000)] = Field(
+        1, description="How often, one beginning `every` so long after the other."
+    )
 
 
 class Shaping(Settings):

@@ -6,6 +6,7 @@ and the JSON Schema, so that the three cannot differ.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -19,6 +20,7 @@ from netlab.model.impairment import (
     Fq,
     FqCodel,
     GilbertElliott,
+    InBdp,
     LossStates,
     Match,
     Pfifo,
@@ -337,6 +339,34 @@ def read_kind(kinds: Mapping[str, Record], what: str) -> Callable[[object], Any]
         return kinds[kind].read(rest, kind)
 
     return check
+
+
+_IN_BDP = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?bdp", re.IGNORECASE)
+
+
+def read_queue(value: object) -> Any:
+    """Return the queue a value describes; the limit of a fifo may be `1bdp`."""
+    if isinstance(value, dict):
+        given = cast("dict[str, object]", value)
+        fifo = {"pfifo": Pfifo, "bfifo": Bfifo}.get(str(given.get("kind")))
+        found = _IN_BDP.fullmatch(str(given.get("limit")))
+        if fifo is not None and found and given.keys() == {"kind", "limit"}:
+            return InBdp(fifo, float(found[1]))
+    return read_kind(QUEUES, "queue")(cast("object", value))
+
+
+def queue_schema() -> Schema:
+    """Return the JSON Schema of a queue."""
+    in_bdp: Schema = {
+        "type": "object",
+        "properties": {
+            "kind": {"enum": ["pfifo", "bfifo"]},
+            "limit": {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? ?bdp$"},
+        },
+        "required": ["kind", "limit"],
+        "additionalProperties": False,
+    }
+    return {"anyOf": [*kind_schema(QUEUES)["anyOf"], in_bdp]}
 
 
 def write_kind(kinds: Mapping[str, Record], value: object) -> dict[str, object]:

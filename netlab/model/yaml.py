@@ -740,10 +740,20 @@ class _Reading:
             found["trace"] = self._trace(found["trace"], mark)
         if isinstance(model, Shaping) and model.schedule is not None:
             found["schedule"] = tuple(
-                (episode.at, episode.lasting, self._settings(episode, mark))
+                (at, episode.lasting, self._settings(episode, mark))
                 for episode in model.schedule
+                for at in self._times(episode, mark)
             )
         return found
+
+    def _times(self, episode: EpisodeSettings, mark: Mark) -> list[float]:
+        """Return when an episode begins: once, or at the beginning of each repetition."""
+        if (episode.times > 1) != bool(episode.every):
+            self.problems.add(mark, "an episode that repeats needs both 'every' and 'times'")
+        elif episode.times > 1 and not 0 < episode.lasting < episode.every:
+            message = "an episode that repeats needs a 'for' that is shorter than 'every'"
+            self.problems.add(mark, message)
+        return [episode.at + number * episode.every for number in range(episode.times)]
 
     def _trace(self, given: str | list[int], mark: Mark) -> Trace | None:
         """Return a trace from its numbers or from the file that holds them."""

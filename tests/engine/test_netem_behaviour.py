@@ -1,9 +1,10 @@
-"""What the impairments do to packets, in a kernel that has them all: sums and intervals.
+"""What the impairments do to packets, on both back ends: sums and intervals from one table.
 
-`netem_probe` runs once in the guest and measures everything; each test here looks at one
-experiment. A delay is never shorter than asked (to the microsecond); how much longer depends on how
-busy the computer is, so upper bounds are on medians. Random shares lie in binomial intervals at
-alpha = 1e-6. What depends on time is measured again when it came out wrong.
+`netem_probe` runs once in the guest, whose kernel has every discipline, and once here with the
+wire, and measures everything; each test looks at one experiment. A delay is never shorter than
+asked (to the microsecond); how much longer depends on how busy the computer is, so upper bounds are
+on medians. Random shares lie in binomial intervals at alpha = 1e-6. Nothing is measured again
+because of what came out: the probe's witness alone says when the computer stood still.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import functools
 import json
 import os
+import subprocess
+import sys
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -24,10 +27,9 @@ import pytest
 from netlab.engine.netem import deviations
 from netlab.model.impairment import Distribution, Impairment
 from netlab.plan.qdiscs import refusal
-from tests.engine.netem_probe import PROBE
-from tests.guest import in_guest
-
-pytestmark = [pytest.mark.needs("uml"), pytest.mark.slow, pytest.mark.timeout(600)]
+from tests.conftest import ROOT
+from tests.engine.netem_probe import CALM, PROBE
+from tests.guest import environment, in_guest
 
 FIVE_SIGMA = 4.9  # two-sided alpha = 1e-6 of a normal distribution
 LATE = 2.0  # ms by which the median may be late on a busy computer
@@ -47,23 +49,14 @@ class Packet(NamedTuple):
 
 
 class Measured:
-    """The results of the experiments; those a test looked at can be repeated."""
+    """The results of the experiments on one back end."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._rows: dict[str, Any] = {}
+    def __init__(self, backend: str, rows: dict[str, Any]) -> None:
+        self.backend = backend
+        self._rows = rows
         self.looked_at: set[str] = set()
 
-    def measure(self, *names: str) -> None:
-        target = self._folder / "results.json"
-        argv = ["python", "-m", "tests.engine.netem_probe", str(target), *names]
-        done = in_guest(argv, writable=(self._folder,), nice=-10 if os.geteuid() == 0 else 0)
-        assert done.status == 0, done.stderr.decode()
-        self._rows |= json.loads(target.read_text())
-
     def __getitem__(self, name: str) -> Any:
-        if not self._rows:
-            self.measure()
         self.looked_at.add(name)
         return self._rows[name]
 
@@ -71,29 +64,83 @@ class Measured:
         rows = self[name]["rows"]
         return [Packet(*row) for row in (rows if flow is None else rows[flow])]
 
+    @property
+    def late(self) -> float:
+        """Seconds by which the witness was late in what was looked at."""
+        found = [self._rows[name] for name in self.looked_at]
+        return max((row["late"] for row in found if "late" in row), default=0.0)
+
+
+@functools.cache
+def measured(backend: str, folder: Path) -> Measured:
+    target = folder / f"{backend}.json"
+    words = ["tests.engine.netem_probe", backend, str(target)]
+    if backend == "netem":
+        nice = -10 if os.geteuid() == 0 else 0
+        argv = ["python", "-m", *words]
+        done = in_guest(argv, writable=(folder,), nice=nice, timeout=500)
+        status, said = done.status, done.stderr.decode()
+    else:
+        own = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+        script = 'mount -t tmpfs none /run && exec "$@"'
+        apart = ["unshare", "--net", "--mount", *own, "sh", "-c", script, "sh"]
+        argv = [*apart, sys.executable, "-m", *words]
+        ran = subprocess.run(
+            argv, cwd=ROOT, env=environment(), capture_output=True, check=False, timeout=300
+        )
+        status, said = ran.returncode, ran.stderr.decode()
+    assert status == 0, said
+    return Measured(backend, json.loads(target.read_text()))
+
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    return Measured(tmp_path_factory.mktemp("netem"))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("impaired")
 
 
-@pytest.fixture
-def packets(measured: Measured) -> Measured:
-    measured.looked_at.clear()
-    return measured
+GUEST = (pytest.mark.needs("uml"), pytest.mark.slow, pytest.mark.timeout(600))
+HERE = (pytest.mark.needs("netns", "userns", "ethtool"), pytest.mark.slow, pytest.mark.timeout(400))
+
+
+def looked_at_anew(backend: str, folder: Path) -> Measured:
+    found = measured(backend, folder)
+    found.looked_at.clear()
+    return found
+
+
+@pytest.fixture(params=[pytest.param("netem", marks=GUEST), pytest.param("wire", marks=HERE)])
+def packets(request: pytest.FixtureRequest, folder: Path) -> Measured:
+    """What was measured on either back end."""
+    return looked_at_anew(request.param, folder)
+
+
+@pytest.fixture(params=[pytest.param("netem", marks=GUEST)])
+def kernels(request: pytest.FixtureRequest, folder: Path) -> Measured:
+    """What was measured of the kernel, where the wire has not the word or does otherwise."""
+    return looked_at_anew(request.param, folder)
+
+
+@pytest.fixture(params=[pytest.param("wire", marks=HERE)])
+def wires(request: pytest.FixtureRequest, folder: Path) -> Measured:
+    """What was measured of the wire, where the kernel has not the word or does otherwise."""
+    return looked_at_anew(request.param, folder)
 
 
 def timed(test: Callable[..., None]) -> Callable[..., None]:
-    """Measure again, twice at most, what may have been late because the computer was busy."""
+    """Call a failure inconclusive if the witness was late: the computer, not the link, was slow.
+
+    The probe has measured again by then as often as it may; a failure with a calm witness stands.
+    """
 
     @functools.wraps(test)
-    def patient(*args: Any, packets: Measured, **settings: Any) -> None:
-        for _ in range(2):
-            try:
-                return test(*args, packets=packets, **settings)
-            except AssertionError:
-                packets.measure(*packets.looked_at)
-        return test(*args, packets=packets, **settings)
+    def patient(*args: Any, **settings: Any) -> None:
+        try:
+            return test(*args, **settings)
+        except AssertionError:
+            (found,) = (value for value in settings.values() if isinstance(value, Measured))
+            if found.late <= CALM:
+                raise
+            pytest.skip(f"inconclusive: the computer stood still for {found.late * 1e3:.0f} ms")
 
     return patient
 
@@ -150,15 +197,15 @@ def lost_of(arrived: Sequence[Packet], sent: int = PROBE) -> set[int]:
     return set(range(sent)) - {packet.number for packet in arrived}
 
 
-def test_the_kernel_says_the_same_of_our_bytes_as_of_tcs(packets: Measured) -> None:
-    beside = packets["beside-tc"]
+def test_the_kernel_says_the_same_of_our_bytes_as_of_tcs(kernels: Measured) -> None:
+    beside = kernels["beside-tc"]
     refused = [w for w, e in zip(beside["words"], beside["errors"], strict=True) if e]
     assert refused == []
     assert beside["ours"] == beside["tc"]
 
 
-def test_a_changed_netem_keeps_nothing_of_what_it_was_told(packets: Measured) -> None:
-    found = packets["changes"]
+def test_a_changed_netem_keeps_nothing_of_what_it_was_told(kernels: Measured) -> None:
+    found = kernels["changes"]
     assert found["error"] == 0
     assert "corrupt" in found["before"]
     assert found["changed"] == found["fresh"]
@@ -167,8 +214,8 @@ def test_a_changed_netem_keeps_nothing_of_what_it_was_told(packets: Measured) ->
     assert sum(p.marked + p.damaged for p in arrived) == 0
 
 
-def test_a_change_loses_no_packet(packets: Measured) -> None:
-    found = packets["changes"]
+def test_a_change_loses_no_packet(kernels: Measured) -> None:
+    found = kernels["changes"]
     assert set(found["errors"]) == {0}
     assert found["shapes"] == ["netem", "netem"]
     assert sorted(row[0] for row in found["kept"]) == list(range(300))
@@ -223,9 +270,9 @@ def test_a_uniform_delay_stays_within_its_width(packets: Measured) -> None:
 
 
 @timed
-def test_the_kernel_forgets_the_correlation_of_delays(packets: Measured) -> None:
+def test_the_kernel_forgets_the_correlation_of_delays(kernels: Measured) -> None:
     # Why `refusal` has a reason against it: the kernel takes the low bits of the correlated number.
-    arrived = packets("jitter-correlated")
+    arrived = kernels("jitter-correlated")
     steady = set(undisturbed(arrived))
     by_number = {p.number: p.delay for p in arrived if p.delay in steady}
     pairs = [(d, by_number[n + 1]) for n, d in by_number.items() if n + 1 in by_number]
@@ -267,8 +314,8 @@ def test_an_elliott_channel_loses_in_both_states(packets: Measured) -> None:
     assert_share(len(lost), PROBE, 0.3, inflation=(1 + 0.8) / (1 - 0.8))
 
 
-def test_a_markov_channel_loses_in_bursts(packets: Measured) -> None:
-    lost = lost_of(packets("loss-states"))
+def test_a_markov_channel_loses_in_bursts(kernels: Measured) -> None:
+    lost = lost_of(kernels("loss-states"))
     assert_share(len(lost), PROBE, 1 / 11, inflation=(1 + 0.78) / (1 - 0.78))
     assert 2.5 <= fmean(bursts(lost)) <= 10
 
@@ -360,8 +407,9 @@ def test_a_pfifo_holds_so_many_packets(packets: Measured) -> None:
 
 @timed
 def test_a_bfifo_holds_so_many_bytes(packets: Measured) -> None:
-    # 20 000 bytes are 20 packets, and the bucket of two frames lets three pass at once.
-    assert_queue(packets("bfifo"), 22, 8e6)
+    # 20 000 bytes are 20 packets. On the wire one more is being sent; the kernel's bucket of two
+    # frames lets three pass at once.
+    assert_queue(packets("bfifo"), 21 if packets.backend == "wire" else 22, 8e6)
 
 
 @timed
@@ -380,8 +428,8 @@ def test_a_peak_rate_holds_for_the_burst_too(packets: Measured) -> None:
 
 
 @timed
-def test_slots_release_packets_in_bunches(packets: Measured) -> None:
-    arrived = packets("slot")
+def test_slots_release_packets_in_bunches(kernels: Measured) -> None:
+    arrived = kernels("slot")
     gaps = [(b.time_ns - a.time_ns) / 1e6 for a, b in pairwise(arrived)]
     bunches = sum(gap > 5 for gap in gaps)
     assert 20 <= bunches <= 32  # 600 ms in slots of 20
@@ -418,19 +466,44 @@ def test_fq_codel_spares_a_sparse_flow(packets: Measured) -> None:
 
 
 @timed
-def test_fq_holds_so_many_packets_and_serves_flows_in_turn(packets: Measured) -> None:
-    standing = median(p.delay for p in packets("load-fq", "load")[-50:])
+def test_fq_holds_so_many_packets_and_serves_flows_in_turn(kernels: Measured) -> None:
+    standing = median(p.delay for p in kernels("load-fq", "load")[-50:])
     assert 250 <= standing <= 50 * 6.06 + 10 * LATE
-    assert median(p.delay for p in packets("load-fq", "sparse")) < 40
+    assert median(p.delay for p in kernels("load-fq", "sparse")) < 40
 
 
 @timed
-def test_red_keeps_its_average_between_the_thresholds(packets: Measured) -> None:
+def test_red_keeps_its_average_between_the_thresholds(kernels: Measured) -> None:
     # 10 000 and 30 000 bytes are 40 and 120 ms at 2 Mbit/s.
-    assert 40 < median(p.delay for p in packets("load-red", "load")[-50:]) < 160
-    assert counters(packets, "load-red", "red")["early"] > 10
+    assert 40 < median(p.delay for p in kernels("load-red", "load")[-50:]) < 160
+    assert counters(kernels, "load-red", "red")["early"] > 10
 
 
-def test_red_marks_what_can_be_marked(packets: Measured) -> None:
-    assert sum(p.marked for p in packets("load-red-ecn", "load")) > 10
-    assert counters(packets, "load-red-ecn", "red")["early"] <= 3  # neighbour discovery
+def test_red_marks_what_can_be_marked(kernels: Measured) -> None:
+    assert sum(p.marked for p in kernels("load-red-ecn", "load")) > 10
+    assert counters(kernels, "load-red-ecn", "red")["early"] <= 3  # neighbour discovery
+
+
+@timed
+def test_the_wire_correlates_delays(wires: Measured) -> None:
+    # 2000 pairs at 0.8: the estimate of a first-order autoregression has a deviation of 0.013; the
+    # ranks of uniform delays correlate a little less than the normal scores behind them (0.786).
+    arrived = {p.number: p.delay for p in wires("jitter-correlated")}
+    pairs = [(d, arrived[n + 1]) for n, d in arrived.items() if n + 1 in arrived]
+    mean = fmean(arrived.values())
+    both = fmean((a - mean) * (b - mean) for a, b in pairs)
+    assert 0.7 <= both / pstdev(arrived.values()) ** 2 <= 0.87
+
+
+def test_the_wire_drops_exactly_the_packets_named(wires: Measured) -> None:
+    assert lost_of(wires("drops-nth"), 300) == {1, 4, 6}
+    assert lost_of(wires("drops-every"), 300) == set(range(9, 300, 10))
+
+
+@timed
+def test_the_wire_replays_a_trace_of_opportunities(wires: Measured) -> None:
+    # Four packets in each 40 ms, 10, 0, 10 and 20 ms apart: 59 gaps are 14 rounds and three gaps.
+    arrived = wires("trace")
+    assert [p.number for p in arrived] == list(range(60))
+    took = (arrived[-1].time_ns - arrived[0].time_ns) / 1e6
+    assert 14 * 40 + 20 - 5 <= took <= 14 * 40 + 40 + 5

@@ -20,12 +20,10 @@ from tests.machine.test_guest import readable_by_all
 
 pytestmark = [pytest.mark.needs("uml", "tcpdump", "ss"), pytest.mark.slow]
 
-TRIES = 4
-"""A handshake over 1 ms may be half a millisecond late: not every time on a busy computer."""
-
-PASSED = (0, 3)
-"""Passed, or passed on a computer that was busy (fidelity `suspect`)."""
 ORDINARY = 65534
+TIMED = {"the_syn_ack_comes_after_one_rtt", "a_handshake_measures_the_idle_rtt"}
+OK = (0, 3)
+"""Passed, or passed on a busy machine."""
 
 
 def lab_run(
@@ -55,7 +53,7 @@ def lab_run(
 def test_the_handshake_lab_passes_with_delays_that_only_netem_gives(tmp_path: Path) -> None:
     results = tmp_path / "results"
     status, data, talk = lab_run(results, "ipv4", "ipv6", "rtt-100ms", "rtt-300ms")
-    assert status in PASSED, (data, talk)
+    assert status in OK, (data, talk)
     latest = results / "handshake" / "latest"
     assert {entry.name for entry in latest.iterdir() if entry.is_dir()} >= {"rtt-100ms", "ipv6"}
     manifest = json.loads((latest / "rtt-100ms" / "manifest.json").read_text())
@@ -67,12 +65,17 @@ def test_the_handshake_lab_passes_with_delays_that_only_netem_gives(tmp_path: Pa
 
 @pytest.mark.timeout(600)
 def test_the_handshake_lab_passes_over_a_millisecond(tmp_path: Path) -> None:
-    for attempt in range(TRIES):
-        status, data, talk = lab_run(tmp_path / f"results-{attempt}", "rtt-1ms")
-        if status in PASSED:
-            return
-        assert status in (1, 6), talk
-    pytest.fail(f"failed {TRIES} times: {data}")
+    # Half a millisecond late is too late here. Whether the computer or the link was so is not told
+    # by the outcome, but by the run's own stamp: with a good one a failure stands.
+    status, data, talk = lab_run(tmp_path / "results", "rtt-1ms")
+    assert status in (*OK, 1, 6), talk
+    (told,) = data
+    failed = [check for check in told["checks"] if check["verdict"]["outcome"] == "fail"]
+    assert {check["check"] for check in failed} <= TIMED
+    (run,) = told["variations"]
+    if failed and run["fidelity"] != "ok":
+        pytest.skip(f"inconclusive: {run['fidelity_reasons']}")
+    assert failed == []
 
 
 @pytest.mark.needs("root")
@@ -94,6 +97,6 @@ def test_the_handshake_lab_passes_for_an_ordinary_user() -> None:
         results = folder / "results"
         prefix = ("setpriv", *user)
         status, data, talk = lab_run(results, "rtt-100ms", prefix=prefix, python=python)
-        assert status in PASSED, (data, talk)
+        assert status in OK, (data, talk)
         owners = {path.lstat().st_uid for path in results.rglob("*")}
         assert owners == {ORDINARY}

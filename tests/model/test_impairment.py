@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from netlab.errors import TopologyError
 from netlab.model.impairment import (
     PERFECT,
     Bfifo,
@@ -24,6 +25,7 @@ from netlab.model.impairment import (
     Trace,
     bdp,
 )
+from netlab.model.yaml import loads
 from netlab.units import mbit, ms, s
 
 REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
@@ -134,3 +136,26 @@ def test_a_trace_reads_one_number_a_line_and_knows_its_mean_rate() -> None:
     trace = Trace.read("0\n1\n1\n4\n")
     assert trace.opportunities == (0, 1, 1, 4)
     assert trace.mean_rate == pytest.approx(4 * 12_000 / 0.004)
+
+
+def one_way(words: str) -> Impairment:
+    return loads(f"nodes: [a, b]\nlinks: [{{ends: a-b, {words}}}]\n").links[0].forward
+
+
+def test_a_limit_may_be_a_multiple_of_the_product_of_bandwidth_and_delay() -> None:
+    # 10 Mbit/s for 2 x 20 ms are 50 000 bytes, 33.03 full frames.
+    slow = "rate: 10mbit, delay: 20ms, queue"
+    assert one_way(f"{slow}: {{kind: bfifo, limit: 1bdp}}").queue == Bfifo(50_000)
+    assert one_way(f"{slow}: {{kind: pfifo, limit: 1bdp}}").queue == Pfifo(34)
+    assert one_way(f"{slow}: {{kind: pfifo, limit: 0.01bdp}}").queue == Pfifo(1)
+    with pytest.raises(TopologyError, match="bdp needs a rate and a delay"):
+        one_way("rate: 10mbit, queue: {kind: bfifo, limit: 1bdp}")
+
+
+def test_a_link_may_flap() -> None:
+    schedule = one_way("schedule: [{at: 1s, for: 2s, every: 10s, times: 3, loss: 100%}]").schedule
+    assert [(e.at, e.duration) for e in schedule] == [(1, 2), (11, 2), (21, 2)]
+    with pytest.raises(TopologyError, match="both 'every' and 'times'"):
+        one_way("schedule: [{at: 1s, for: 2s, times: 3, loss: 100%}]")
+    with pytest.raises(TopologyError, match="shorter than 'every'"):
+        one_way("schedule: [{at: 1s, for: 2s, every: 2s, times: 3, loss: 100%}]")
