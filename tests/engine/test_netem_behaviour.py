@@ -136,11 +136,12 @@ def timed(test: Callable[..., None]) -> Callable[..., None]:
     def patient(*args: Any, **settings: Any) -> None:
         try:
             return test(*args, **settings)
-        except AssertionError:
+        except AssertionError as error:
             (found,) = (value for value in settings.values() if isinstance(value, Measured))
             if found.late <= CALM:
                 raise
-            pytest.skip(f"inconclusive: the computer stood still for {found.late * 1e3:.0f} ms")
+            said = str(error).splitlines()[:1]
+            pytest.skip(f"inconclusive, processes waited {found.late * 1e3:.1f} ms: {said}")
 
     return patient
 
@@ -454,7 +455,7 @@ def test_codel_keeps_the_queue_short_by_dropping(packets: Measured) -> None:
 def test_codel_marks_what_can_be_marked(packets: Measured) -> None:
     arrived = packets("load-codel-ecn", "load")
     assert sum(p.marked for p in arrived) > 10
-    assert counters(packets, "load-codel-ecn", "codel")["drops"] <= 3  # neighbour discovery
+    assert counters(packets, "load-codel-ecn", "codel")["drops"] == 0
 
 
 @timed
@@ -481,7 +482,7 @@ def test_red_keeps_its_average_between_the_thresholds(kernels: Measured) -> None
 
 def test_red_marks_what_can_be_marked(kernels: Measured) -> None:
     assert sum(p.marked for p in kernels("load-red-ecn", "load")) > 10
-    assert counters(kernels, "load-red-ecn", "red")["early"] <= 3  # neighbour discovery
+    assert counters(kernels, "load-red-ecn", "red")["early"] == 0
 
 
 @timed

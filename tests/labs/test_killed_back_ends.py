@@ -7,7 +7,6 @@ readable, and no process of the lab alive.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -72,8 +71,7 @@ def variations(folder: Path) -> list[Path]:
 def check_recording(path: Path) -> str:
     """Read everything a killed run left; how its manifest is marked."""
     recording = Recording.open(path)
-    for line in (path / "timeline.jsonl").read_text().splitlines():
-        json.loads(line)
+    recording.timeline()
     for journal in path.glob("wire/*.journal"):
         if journal.stat().st_size >= 128:  # its header
             list(Journal.open(journal))
