@@ -156,8 +156,7 @@ class Variation:
             )
             for p in found
         }
-        homes = points.homes(self.recording, packets)
-        return follow(packets, homes=homes, ended_early=[p.name for p in found if p.ended_early])
+        return follow(packets, **points.known(self.recording, found))
 
     def ladder(self) -> Any:
         """Return the ladder over all points with its header inspector, as a widget."""

@@ -14,7 +14,8 @@ one tick of the clock of time stamps, a duplicate made on the way), the pairs ar
 comes nearest to the median.
 
 A segment is *lost* after the last point that saw it if a later point of its way was capturing then
-(it saw anything later, or its capture is known to have run to the end).
+(it saw anything later, or its capture is known to have run to the end) and was asked for all that
+the earlier one was: a capture with a filter of its own says nothing of what it did not see.
 
 What is unsatisfactory: a middlebox that rewrites sequence numbers parts a conversation in two, and
 segments that the sender's card cuts up (offloads on) match nothing.
@@ -113,14 +114,17 @@ def follow(
     *,
     homes: Mapping[str, str] | None = None,
     ended_early: Iterable[str] = (),
+    filters: Mapping[str, str] | None = None,
 ) -> Journeys:
     """Follow the segments of captures, by the name of their point, such as "router:eth1".
 
     All captures must have been stamped by one clock. `homes` says at which point the traffic of an
     address must be seen (the capture of its own interface), so that a segment is known to be lost
     even if nothing ever arrived there. `ended_early` names points whose capture stopped before
-    the traffic did (a packet limit): what they did not see later is not lost.
+    the traffic did (a packet limit): what they did not see later is not lost. `filters` has what
+    points were asked to capture, where that was not everything.
     """
+    asked = filters or {}
     homes = {a: point for a, point in (homes or {}).items() if point in captures}
     until = _watched(captures, frozenset(ended_early))
     conversations: list[Conversation] = []
@@ -131,7 +135,13 @@ def follow(
         there, back = (first.source, first.sport), (first.destination, first.dport)
         if not group[order[0]].sent_by_opener(first):
             there, back = back, there
-        way = _with_homes(order, homes.get(there[0]), homes.get(back[0]))
+        way = _with_homes(
+            order,
+            *(
+                home if home is not None and _would_see(asked, home, order) else None
+                for home in (homes.get(there[0]), homes.get(back[0]))
+            ),
+        )
         streams = {point: group[point].number for point in captures if point in group}
         conversations.append(Conversation(number, streams, way, there, back))
         for forward in (True, False):
@@ -139,9 +149,15 @@ def follow(
             points = way if forward else way[::-1]
             seen = {p: group[p].direction(forward) if p in group else [] for p in points}
             watching = {p: until[p] for p in points if seen[p] or p in ends}
-            passages += _travel(number, forward, seen, watching)
+            passages += _travel(number, forward, seen, watching, asked)
     passages.sort(key=lambda p: (p.time_ns, p.conversation, p.sights[0].frame))
     return Journeys(tuple(captures), tuple(conversations), _related(passages, conversations))
+
+
+def _would_see(asked: Mapping[str, str], point: str, others: Iterable[str]) -> bool:
+    """Tell whether a point captures what one of the others does, as far as filters tell."""
+    mine = asked.get(point, "")
+    return not mine or any(asked.get(other, "") == mine for other in others)
 
 
 def _with_homes(order: tuple[str, ...], first: str | None, last: str | None) -> tuple[str, ...]:
@@ -302,11 +318,16 @@ SLACK_NS = 50_000
 
 
 def _travel(
-    number: int, forward: bool, seen: Mapping[str, Sequence[Packet]], watching: Mapping[str, int]
+    number: int,
+    forward: bool,
+    seen: Mapping[str, Sequence[Packet]],
+    watching: Mapping[str, int],
+    asked: Mapping[str, str],
 ) -> list[Passage]:
     """Follow what one side sent along the points of `seen`, in their order.
 
-    `watching` has the points that should see it, and until when they looked.
+    `watching` has the points that should see it, and until when they looked; `asked` what they
+    were asked to capture.
     """
     way = list(seen)
     opened: list[_Open] = []
@@ -332,7 +353,11 @@ def _travel(
     done: list[Passage] = []
     for one in opened:
         last = one.sights[-1]
-        missed = any(watching.get(point, 0) > last.time_ns for point in way[one.place + 1 :])
+        sighted = [sight.point for sight in one.sights]
+        missed = any(
+            watching.get(point, 0) > last.time_ns and _would_see(asked, point, sighted)
+            for point in way[one.place + 1 :]
+        )
         lost = last.point if missed else None
         done.append(Passage(number, forward, one.packet, tuple(one.sights), lost))
     return done

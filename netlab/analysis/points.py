@@ -1,12 +1,12 @@
-"""Where a run was captured: its capture points, and whose addresses live behind each of them."""
+"""Where a run was captured: its capture points, and what is known of them beside their packets."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from netlab.errors import RecordingError
 
@@ -17,11 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A captured interface, such as "client:eth0"; `ended_early` when a packet limit stopped it."""
+    """A captured interface, such as "client:eth0"; `ended_early` when a packet limit stopped it.
+
+    `filter` is what it was asked to capture, "" for everything.
+    """
 
     name: str
     path: Path
     ended_early: bool = False
+    filter: str = ""
+
+
+class Known(TypedDict):
+    """What a recording says of its points: what `netlab.analysis.journey.follow` wants to know."""
+
+    homes: Mapping[str, str]
+    ended_early: Collection[str]
+    filters: Mapping[str, str]
 
 
 def of(evidence: Evidence) -> Iterator[Point]:
@@ -36,7 +48,18 @@ def of(evidence: Evidence) -> Iterator[Point]:
         if where not in known:
             known.add(where)
             limit = counts.get("count")
-            yield Point(where, capture.path, bool(limit) and counts.get("captured") == limit)
+            early = bool(limit) and counts.get("captured") == limit
+            yield Point(where, capture.path, early, str(counts.get("filter", "")))
+
+
+def known(recording: Recording, found: Iterable[Point]) -> Known:
+    """Return what is known of the points of a recording."""
+    found = tuple(found)
+    return Known(
+        homes=homes(recording, [point.name for point in found]),
+        ended_early=[point.name for point in found if point.ended_early],
+        filters={point.name: point.filter for point in found},
+    )
 
 
 def homes(recording: Recording, points: Collection[str]) -> dict[str, str]:

@@ -12,7 +12,9 @@ import click
 from netlab.errors import UsageError
 
 if TYPE_CHECKING:
+    from netlab.analysis.fates import Drop
     from netlab.analysis.journey import Journeys, Packet, Passage
+    from netlab.analysis.points import Known
     from netlab.cli.tables import Column
 
 
@@ -45,15 +47,16 @@ def journey(
     Give a RUN (or one recording of it), or captures of the same traffic at several points: FILE,
     or POINT=FILE to name the point. Times are milliseconds after the packet was first seen.
     """
-    from netlab.analysis import datagrams, segments
+    from netlab.analysis import datagrams, fates, segments
     from netlab.analysis.journey import follow
 
-    captures, homes, early = _captures(where, variation)
+    captures, known, dropped = _captures(where, variation)
     packets: dict[str, Sequence[Packet]] = {}
     for point, path in captures.items():
         both = (*segments.load(path), *datagrams.load(path))
         packets[point] = sorted(both, key=lambda packet: (packet.time_ns, packet.frame))
-    found = follow(packets, homes=homes, ended_early=early)
+    found = follow(packets, **known)
+    why = {n + 1: drop.text for n, drop in fates.explain(found.passages, dropped).items()}
     if merged is not None:
         from netlab.analysis.capture import merge
 
@@ -67,9 +70,13 @@ def journey(
         and (port is None or port in (passage.packet.sport, passage.packet.dport))
     ]
     if as_json:
-        click.echo(json.dumps([_record(number, passage) for number, passage in rows], indent=1))
+        click.echo(
+            json.dumps(
+                [_record(number, passage, why.get(number)) for number, passage in rows], indent=1
+            )
+        )
         return
-    _print(found, rows[:limit])
+    _print(found, rows[:limit], why)
     lost = len(found.lost)
     told = f"{len(found.passages):,} packets at {len(captures)} points, {lost:,} lost on the way"
     if len(rows) > limit:
@@ -79,13 +86,13 @@ def journey(
 
 def _captures(
     where: Sequence[Path], variation: str | None
-) -> tuple[Mapping[str, Path], Mapping[str, str], Sequence[str]]:
-    """Return files by point, points by the address that lives there, and points that stopped."""
+) -> tuple[Mapping[str, Path], Known, Sequence[Drop]]:
+    """Return files by point, what else is known of the points, and what wires dropped."""
+    from netlab.analysis import fates, points
     from netlab.cli.points import named
 
     if len(where) > 1 or not where[0].is_dir():
-        return named(where), {}, ()
-    from netlab.analysis import points
+        return named(where), points.Known(homes={}, ended_early=(), filters={}), ()
     from netlab.analysis.evidence import Evidence
     from netlab.labs import judge
 
@@ -103,11 +110,8 @@ def _captures(
     if not found:
         raise UsageError(f"{recording.path} has no captures")
     captures = {point.name: point.path for point in found}
-    return (
-        captures,
-        points.homes(recording, captures),
-        [p.name for p in found if p.ended_early],
-    )
+    dropped = [drop for book in fates.books(recording) for drop in fates.drops(*book)]
+    return captures, points.known(recording, found), dropped
 
 
 def _what(passage: Passage) -> str:
@@ -120,10 +124,10 @@ def _what(passage: Passage) -> str:
     return f"{packet.text} len={packet.length}"
 
 
-def _fate(passage: Passage) -> str:
+def _fate(passage: Passage, why: str | None) -> str:
     words: list[str] = []
     if passage.lost_after is not None:
-        words.append(f"lost after {passage.lost_after}")
+        words.append(f"lost after {passage.lost_after}" + (f" ({why})" if why else ""))
     if passage.repeats is not None:
         words.append(f"repeats {passage.repeats + 1}")
     if passage.copy_of is not None:
@@ -131,7 +135,7 @@ def _fate(passage: Passage) -> str:
     return ", ".join(words)
 
 
-def _record(number: int, passage: Passage) -> dict[str, Any]:
+def _record(number: int, passage: Passage, why: str | None) -> dict[str, Any]:
     packet = passage.packet
     return {
         "number": number,
@@ -146,12 +150,13 @@ def _record(number: int, passage: Passage) -> dict[str, Any]:
         ],
         "delay_ns": passage.delay_ns,
         "lost_after": passage.lost_after,
+        "lost_why": why,
         "repeats": None if passage.repeats is None else passage.repeats + 1,
         "copy_of": None if passage.copy_of is None else passage.copy_of + 1,
     }
 
 
-def _print(found: Journeys, rows: Sequence[tuple[int, Passage]]) -> None:
+def _print(found: Journeys, rows: Sequence[tuple[int, Passage]], why: Mapping[int, str]) -> None:
     from netlab.cli.tables import Column, show
 
     start = found.passages[0].time_ns if found.passages else 0
@@ -168,7 +173,7 @@ def _print(found: Journeys, rows: Sequence[tuple[int, Passage]]) -> None:
                 "time": f"{(passage.time_ns - start) / 1e9:.6f}",
                 "from": f"{packet.source}:{packet.sport}" if packet.sport else packet.source,
                 "what": _what(passage),
-                "fate": _fate(passage),
+                "fate": _fate(passage, why.get(number)),
                 **{f"at {point}": seen.get(point, "") for point in found.points},
             }
         )

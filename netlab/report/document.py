@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -26,6 +27,8 @@ from netlab.report.page import Html, Section, badge, details, render, table
 from netlab.report.scene import Scene
 
 CHECKS = "checks.json"
+EXPLAINED = 5
+"""Sockets of one state in one snapshot whose words are explained; the others are alike."""
 RUN = "This page was made from recordings; nothing of it needs a network."
 _OUTCOMES = {"pass": "pass ✓", "fail": "fail ✗", "skip": "skip –", "inconclusive": "inconclusive ?"}
 
@@ -37,8 +40,9 @@ def of_run(path: Path, *, plotly: str | None = None) -> str:
     scenes = [scene.of_recording(recording) for recording in kept]
     first = kept[0].manifest
     title = f"{told.get('title', first.lab)}"
+    judged = verdicts(told) or _hint("No verdicts lie beside this.")
     sections = [
-        Section("verdicts", "Verdicts", verdicts(told) or _hint("No verdicts lie beside this.")),
+        Section("verdicts", "Verdicts", _doubts(kept) + judged),
         *_network(kept[0]),
     ]
     if len(scenes) > 1:
@@ -94,16 +98,22 @@ def checks(path: Path) -> dict[str, Any]:
 
 
 def _stamp(recordings: Iterable[Recording]) -> str:
-    """Return the worst fidelity of the recordings as a badge, with its reasons."""
-    order = ("ok", "suspect", "invalid")
-    worst, reasons = "ok", list[str]()
-    for one in recordings:
-        said = one.manifest.fidelity
-        if said in order and order.index(said) > order.index(worst):
-            worst = said
-        reasons += [f"{one.manifest.variation}: {why}" for why in one.manifest.fidelity_reasons]
-    title = escape("; ".join(reasons) or "the machine kept up with the run")
-    return f'<span title="{title}">{badge(f"fidelity: {worst}", worst)}</span>'
+    """Return the worst fidelity of the recordings as a badge."""
+    said = {one.manifest.fidelity for one in recordings}
+    worst = next((word for word in ("invalid", "suspect", "unknown") if word in said), "ok")
+    return badge(f"fidelity: {worst}", worst)
+
+
+def _doubts(recordings: Iterable[Recording]) -> str:
+    """Return why the fidelity of a run is in doubt, in words; nothing if it is not."""
+    reasons = [
+        f"<li>{escape(f'{one.manifest.variation}: {why}')}</li>"
+        for one in recordings
+        for why in one.manifest.fidelity_reasons
+    ]
+    if not reasons:
+        return ""
+    return f"<p>What the machine did to the run:</p><ul>{''.join(reasons)}</ul>"
 
 
 def _hint(text: str) -> str:
@@ -261,10 +271,23 @@ def _snapshots(recording: Recording) -> Iterator[str]:
         except (RecordingError, ValueError, OSError):
             continue
         label = f"{event.fields.get('node')}, {event.fields.get('label')}"
-        states = ", ".join(one.state for one in sockets) or "no sockets"
-        body = "".join(map(_socket, sockets[:200]))
+        states = Counter(one.state for one in sockets)
+        counted = [f"{n} {state}" if n > 1 else state for state, n in states.items()]
+        shown = list(_first_of_each(sockets))
+        more = len(sockets) - len(shown)
+        note = _hint(f"{more:,} more like these stand below, as ss printed them.") if more else ""
         raw = details("as ss printed it", f"<pre>{escape(text)}</pre>")
-        yield details(f"{label}: {states}", body + raw)
+        heading = f"{label}: {', '.join(counted) or 'no sockets'}"
+        yield details(heading, "".join(map(_socket, shown)) + note + raw)
+
+
+def _first_of_each(sockets: Iterable[ss.Socket]) -> Iterator[ss.Socket]:
+    """Yield the first `EXPLAINED` sockets of each state."""
+    seen: Counter[str] = Counter()
+    for one in sockets:
+        seen[one.state] += 1
+        if seen[one.state] <= EXPLAINED:
+            yield one
 
 
 def _socket(one: ss.Socket) -> str:

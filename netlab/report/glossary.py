@@ -83,7 +83,7 @@ MEMORY: dict[str, str] = {
 TIMERS: dict[str, str] = {
     "on": "retransmission timer",
     "keepalive": "keep-alive timer",
-    "timewait": "end of TIME-WAIT",
+    "timewait": "end of TIME-WAIT, or of a FIN-WAIT-2 that no program holds any more",
     "persist": "probe of a closed window",
     "unknown": "other timer",
 }

@@ -10,13 +10,13 @@ Times are nanoseconds after `start_ns`, the first packet or event. Nothing here 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from netlab.analysis import datagrams, frames, histories, journal, journey, points, segments
+from netlab.analysis import datagrams, fates, frames, histories, journey, points, segments
 from netlab.analysis.capture import Summary, summarize
 from netlab.analysis.datagrams import Datagram
 from netlab.analysis.evidence import Evidence, NoEvidenceError
@@ -24,7 +24,7 @@ from netlab.analysis.journey import Conversation, Journeys, Packet, Passage
 from netlab.analysis.samples import Samples
 from netlab.analysis.segments import Segment
 from netlab.analysis.states import History, reconstruct
-from netlab.errors import CaptureError, NetlabError, RecordingError
+from netlab.errors import CaptureError, NetlabError
 from netlab.recording import Recording
 
 MOST = 120_000
@@ -146,7 +146,7 @@ def _counts(summary: Summary) -> dict[int, int]:
 def of_captures(name: str, paths: Mapping[str, Path]) -> Scene:
     """Return the scene of one capture, or of several by the names of their points."""
     captured = {point: look(path) for point, path in paths.items()}
-    return _scene(name, captured, {}, (), {}, _told_by_segments)
+    return _scene(name, captured, points.Known(homes={}, ended_early=(), filters={}))
 
 
 def of_recording(recording: Recording) -> Scene:
@@ -154,12 +154,12 @@ def of_recording(recording: Recording) -> Scene:
     evidence = Evidence(recording)
     found = tuple(points.of(evidence))
     captured = {point.name: look(point.path) for point in found}
-    early = [point.name for point in found if point.ended_early]
     start = _start(captured, evidence)
+    wires, drops = _wires(recording, start)
     beside: dict[str, Any] = {
         "marks": _marks(evidence, start),
         "samples": _sampled(recording, evidence, start),
-        "fates": _fates(recording, start),
+        "fates": wires,
     }
     name = recording.manifest.variation or recording.manifest.run
 
@@ -173,7 +173,7 @@ def of_recording(recording: Recording) -> Scene:
         except (NetlabError, OSError, ValueError):
             return _told_by_segments(segments_by_point, one)
 
-    return _scene(name, captured, points.homes(recording, captured), early, beside, told)
+    return _scene(name, captured, points.known(recording, found), beside, told, drops)
 
 
 def _start(captured: Mapping[str, Captured], evidence: Evidence) -> int:
@@ -184,14 +184,12 @@ def _start(captured: Mapping[str, Captured], evidence: Evidence) -> int:
 def _scene(
     name: str,
     captured: Mapping[str, Captured],
-    homes: Mapping[str, str],
-    early: Iterable[str],
-    beside: Mapping[str, Any],
-    told: Told,
+    known: points.Known,
+    beside: Mapping[str, Any] | None = None,
+    told: Told | None = None,
+    drops: Sequence[fates.Drop] = (),
 ) -> Scene:
-    ways = journey.follow(
-        {point: one.packets for point, one in captured.items()}, homes=homes, ended_early=early
-    )
+    ways = journey.follow({point: one.packets for point, one in captured.items()}, **known)
     times = [one.packets[0].time_ns for one in captured.values() if one.packets]
     start = min(times, default=0)
     places = list(captured)
@@ -201,12 +199,15 @@ def _scene(
         "start_ns": str(start),
         "points": places,
         "links": [one.link for one in captured.values()],
-        "conversations": _conversations(ways, places, homes),
-        "passages": _passages(ways, captured, places, start, octets),
+        "conversations": _conversations(ways, places, known["homes"]),
+        "passages": {
+            **_passages(ways, captured, places, start, octets),
+            "why": _reasons(ways, drops),
+        },
         "left_out": sum(one.left_out for one in captured.values()),
         "findings": _findings(captured),
-        "histories": list(_histories(ways, captured, start, told)),
-        **beside,
+        "histories": list(_histories(ways, captured, start, told or _told_by_segments)),
+        **(beside or {}),
     }
     return Scene(name, data, bytes(octets))
 
@@ -275,6 +276,23 @@ def _passages(
     return columns
 
 
+def _reasons(ways: Journeys, drops: Sequence[fates.Drop]) -> dict[int, str]:
+    """Return why packets were lost, where a wire tells, by their number."""
+    return {n: drop.text for n, drop in fates.explain(ways.passages, drops).items()}
+
+
+def _relative(sack: Sequence[int] | None, segment: Packet) -> list[int] | None:
+    """Return the edges of SACK blocks counted from the first number, as `ack` is."""
+    if not sack or isinstance(segment, Datagram):
+        return None
+    return [segment.ack + _distance(edge, segment.ack_raw) for edge in sack]
+
+
+def _distance(number: int, other: int) -> int:
+    """Return how far one number is after another, modulo 2^32 (RFC 9293 §3.4)."""
+    return (number - other + 2**31) % 2**32 - 2**31
+
+
 def _append(
     columns: dict[str, list[Any]],
     passage: Passage,
@@ -303,7 +321,7 @@ def _append(
         "analysis": of("analysis") or 0,
         "rtt": of("ack_rtt_ns"),
         "flight": of("bytes_in_flight"),
-        "sack": of("sack"),
+        "sack": _relative(of("sack"), packet),
         "checksum": of("checksum"),
         "repeats": passage.repeats,
         "copy": passage.copy_of,
@@ -432,30 +450,21 @@ def _sockets(node: str, samples: Samples, start: int) -> list[dict[str, Any]]:
     return found
 
 
-def _fates(recording: Recording, start: int) -> list[dict[str, Any]]:
-    """Return what each userspace wire did: counts by verdict, and every packet it did not pass on.
+def _wires(recording: Recording, start: int) -> tuple[list[dict[str, Any]], list[fates.Drop]]:
+    """Return what each userspace wire did, and every packet that one did not pass on.
 
     `inside` has (time, packets inside) where that number changes, thinned to `DRAWN` points.
     """
     found: list[dict[str, Any]] = []
-    for name in recording.files("**/*.journal"):
-        try:
-            book = journal.Journal.open(recording.file(name))
-            records = list(islice(book, 2_000_000))
-        except (RecordingError, NetlabError, OSError):
-            continue
-        counts: dict[str, int] = {}
-        drops: list[list[Any]] = []
-        steps: list[tuple[int, int]] = []
-        for one in records:
-            if one.flags & journal.Flag.CHATTER:
-                continue
-            word = one.verdict.name.lower()
-            counts[word] = counts.get(word, 0) + 1
-            if one.dropped:
-                drops.append([one.arrival_ns - start, int(one.forward), word, *one.key])
-            else:
-                steps += [(one.arrival_ns - start, 1), (one.departure_ns - start, -1)]
+    drops: list[fates.Drop] = []
+    for book, records in fates.books(recording):
+        mine = fates.drops(book, records)
+        steps = [
+            step
+            for one in records
+            if not one.dropped
+            for step in ((one.arrival_ns - start, 1), (one.departure_ns - start, -1))
+        ]
         inside: list[list[int]] = []
         level = 0
         for at, step in sorted(steps):
@@ -466,9 +475,9 @@ def _fates(recording: Recording, start: int) -> list[dict[str, Any]]:
             {
                 "link": book.link,
                 "seed": str(book.seed),
-                "counts": counts,
-                "drops": drops[:DRAWN],
+                "drops": [[d.at_ns - start, d.verdict.name.lower()] for d in mine[:DRAWN]],
                 "inside": inside[::thin],
             }
         )
-    return found
+        drops += mine
+    return found, drops

@@ -152,6 +152,21 @@ def test_what_a_capture_that_ended_early_did_not_see_is_not_lost() -> None:
     assert [p.lost_after for p in told.passages] == [None] * 4
 
 
+def test_what_a_capture_was_not_asked_for_is_not_lost() -> None:
+    sent = [replace(segment(n * MS, 1 + 100 * n), frame=n + 1) for n in range(4)]
+    got = [replace(s, time_ns=s.time_ns + MS // 2) for s in sent[:1]]
+    ends = {"10.0.0.1": "a:e", "10.0.9.2": "b:e"}
+    captures = {"a:e": sent, "b:e": got}
+    other = {"a:e": "tcp", "b:e": "tcp[13] & 2 != 0"}
+    told = follow(captures, homes=ends, filters=other)
+    assert [p.lost_after for p in told.passages] == [None] * 4
+    nothing = follow({"a:e": sent, "b:e": []}, homes=ends, filters=other)
+    assert nothing.conversations[0].points == ("a:e",)
+    for alike in ({"a:e": "tcp", "b:e": "tcp"}, {"a:e": "tcp", "b:e": ""}):
+        seen = follow(captures, homes=ends, filters=alike)
+        assert [p.lost_after for p in seen.passages] == [None, "a:e", "a:e", "a:e"]
+
+
 def test_a_translator_between_two_points_is_followed() -> None:
     inside = [replace(segment(n * MS, 1 + 100 * n), frame=n + 1) for n in range(3)]
     outside = [

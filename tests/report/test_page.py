@@ -18,6 +18,8 @@ from netlab.report import bundle, document, glossary, scene
 from tests.conftest import ROOT
 
 LABS = ROOT / "labs"
+CHARTS = 2_000_000
+"""Octets that the charts library adds to a page."""
 
 
 def plotly() -> str:
@@ -31,6 +33,7 @@ def test_a_report_loads_nothing_from_anywhere() -> None:
     assert not re.findall(r"""<(?:script|link|img|iframe)[^>]*(?:src|href)=["']?http""", text)
     assert not re.findall(r"@import|url\(http", text)
     assert len(text) < 6_000_000
+    assert len(text) - len(document.of_run(LABS / "handshake" / "recording")) < CHARTS
 
 
 def test_a_report_without_charts_has_none_of_the_library() -> None:
@@ -70,6 +73,8 @@ def test_every_kept_recording_has_a_page(lab: str) -> None:
     text = document.of_run(LABS / lab / "recording")
     assert "<h2>Verdicts</h2>" in text
     assert "checks:" in text
+    assert '<section id="network">' in text
+    assert len(text) + CHARTS < 6_000_000
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -86,6 +91,16 @@ def test_too_big_packets_are_those_the_router_complained_of() -> None:
     lost = sum(place >= 0 for place in columns["lost"])
     complaints = sum("MTU 1400" in (text or "") for text in columns["text"])
     assert lost == complaints > 0
+
+
+def test_blocks_of_sack_count_as_the_acknowledgments_do() -> None:
+    one = scene.of_recording(Recording.open(LABS / "sack" / "recording" / "sack"))
+    columns = one.data["passages"]
+    sent = sum(columns["length"])
+    found = [(ack, sack) for ack, sack in zip(columns["ack"], columns["sack"], strict=True) if sack]
+    assert found
+    for ack, (left, right, *_) in found:  # a block of data that came early begins past the gap
+        assert ack < left < right <= sent
 
 
 def test_a_router_that_cuts_loses_nothing() -> None:
@@ -112,8 +127,10 @@ def test_every_word_of_the_snapshots_is_explained() -> None:
     for path in LABS.glob("*/recording/*/snapshots/*.ss.txt"):
         for one in ss.parse(path.read_text(encoding="utf-8")):
             words = {*one.values, *one.flags, *one.skmem}
-            unknown |= {word for word in words if not glossary.explain(word)}
-    assert unknown <= ss.FLAGS
+            unknown |= {word for word in words if not glossary.explain(word)} | {*one.unknown}
+            if one.timer is not None and one.timer.kind not in glossary.TIMERS:
+                unknown.add(one.timer.kind)
+    assert unknown == set()
 
 
 @given(st.binary(max_size=400))

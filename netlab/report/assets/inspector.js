@@ -29,6 +29,7 @@ export class Inspector {
       html("h4", {}, `${p.index + 1}: ${signs(p)}${label(p)}`),
       html("p", { class: "nl-route" }, `${from} → ${to}, after ${seconds(p.at)} s`),
       html("p", {}, explain(p, this.scene)),
+      ...this.ends(p),
       this.sights(p),
       ...this.relations(p),
     );
@@ -39,12 +40,18 @@ export class Inspector {
     }
     const link = this.scene.links[p.points[0].point];
     const packet = decode(octets, link, this.scene.shared.layouts);
-    this.element.append(stack(packet, p), ...verdicts(packet, p));
+    const boxes = new Map();
+    const reveal = (header) => {
+      boxes.get(header).open = true;
+      boxes.get(header).scrollIntoView({ block: "nearest" });
+    };
+    this.element.append(stack(packet, p, reveal), ...verdicts(packet, p));
     let inner = null;
     for (const header of packet.headers) {
       const box = html("details", { class: header.inside ? "nl-header nl-option" : "nl-header" });
       box.open = ["IPv4", "IPv6", "TCP", "UDP", "ICMP", "ICMPv6"].includes(header.name) && header !== inner;
       inner = header;
+      boxes.set(header, box);
       box.append(html("summary", {}, header.name, html("small", {}, ` ${header.length} octets · ${header.source}`)));
       box.append(grid(header), table(header));
       this.element.append(box);
@@ -52,11 +59,23 @@ export class Inspector {
     this.element.append(dump(octets, packet));
   }
 
+  // Both ends, each with the state it was in before and after this packet.
+  ends(p) {
+    const steps = this.scene.step(p.index);
+    if (!steps) return [];
+    const box = html("dl", { class: "nl-ends" });
+    for (const { name, before, after } of steps) {
+      const words = before === after ? after : `${before} → ${after}`;
+      box.append(html("div", { class: before === after ? "" : "nl-changes" }, html("dt", {}, name), html("dd", {}, words)));
+    }
+    return [box];
+  }
+
   sights(p) {
     const body = p.points.map(({ point, at, frame }, k) =>
       html("tr", {}, html("th", { scope: "row" }, this.scene.points[point]), html("td", {}, seconds(at)),
         html("td", {}, k ? `+${duration(at - p.points[k - 1].at)}` : ""), html("td", {}, `${frame}`)));
-    if (p.lost >= 0) body.push(html("tr", { class: "nl-gone" }, html("th", { scope: "row", colspan: 4 }, "✕ not seen any further")));
+    if (p.lost >= 0) body.push(html("tr", { class: "nl-gone" }, html("th", { scope: "row", colspan: 4 }, `✕ ${p.why ?? "not seen any further"}`)));
     return html("table", { class: "nl-sights" },
       html("thead", {}, html("tr", {}, ...["seen at", "s", "after", "frame"].map((t) => html("th", { scope: "col" }, t)))),
       html("tbody", {}, ...body));
@@ -74,22 +93,38 @@ export class Inspector {
   }
 }
 
-// The layers as boxes around each other, as wide as they are long.
-function stack(packet, p) {
+const LAYERS = {
+  Ethernet: "Link layer: brings the frame to the next machine on this link, by MAC addresses; every hop replaces it.",
+  IPv4: "Internet layer: brings the packet from address to address, router by router; it promises neither arrival nor order.",
+  IPv6: "Internet layer: brings the packet from address to address, router by router; it promises neither arrival nor order.",
+  TCP: "Transport layer: makes an ordered stream of octets between two ports out of packets that may be lost or overtaken.",
+  UDP: "Transport layer: adds ports and a checksum to IP, nothing else.",
+  ICMP: "Beside the internet layer: reports what became of a packet, and answers echo requests.",
+  ICMPv6: "Beside the internet layer: reports what became of a packet, finds neighbours, answers echo requests.",
+  data: "Application layer: octets that a program wrote; TCP sees no meaning and no boundaries in them.",
+};
+
+// The layers as boxes around each other, as wide as they are long; a click opens one.
+function stack(packet, p, open) {
   const parts = packet.headers.filter((h) => !h.inside).map((h) => {
     const options = packet.headers.filter((o) => o.inside === h.name).reduce((sum, o) => sum + o.length, 0);
-    return [h.name, h.length + options];
+    return [h.name, h.length + options, h];
   });
   const data = p.length && p.text === null ? p.length : Math.max(0, packet.payload);
-  if (data) parts.push(["data", data]);
-  const box = html("div", { class: "nl-stack", role: "img" });
-  box.setAttribute("aria-label", parts.map(([name, length]) => `${name} ${length} octets`).join(", then "));
-  for (const [name, length] of parts) {
-    const part = html("span", { class: `nl-layer nl-layer-${name.toLowerCase().replace(/\W.*/, "")}` }, name, html("small", {}, `${length}`));
+  if (data) parts.push(["data", data, null]);
+  const box = html("div", { class: "nl-stack", role: "group", "aria-label": "layers of this packet" });
+  const said = html("p", { class: "nl-said", role: "status" }, "Choose a layer.");
+  for (const [name, length, header] of parts) {
+    const part = html("button", { type: "button", class: `nl-layer nl-layer-${name.toLowerCase().replace(/\W.*/, "")}` }, name, html("small", {}, `${length}`));
+    part.setAttribute("aria-label", `${name}, ${length} octets`);
     part.style.flexGrow = Math.max(14, Math.min(length, 60));
+    part.addEventListener("click", () => {
+      said.textContent = `${name}, ${length} octets. ${LAYERS[name] ?? "It lies between the others."}`;
+      if (header) open(header);
+    });
     box.append(part);
   }
-  return box;
+  return html("div", {}, box, said);
 }
 
 function verdicts(packet, p) {

@@ -2,7 +2,7 @@
 
 import { html } from "./inspector.js";
 import { draw } from "./plots.js";
-import { states } from "./states.js";
+import { States } from "./states.js";
 import { Scene, gunzip } from "./store.js";
 import { View } from "./view.js";
 
@@ -39,39 +39,44 @@ class Stage {
 
   async open(id) {
     const found = await scene(id);
+    this.view = null;
+    if (!found.size) {
+      this.into.replaceChildren(html("p", { class: "nl-hint" }, `No packets were captured in ${found.name}.`));
+      return;
+    }
     this.view = new View(found);
-    this.states = html("div");
+    this.states = new States(found, (at) => this.view.select(this.view.near(at), "chosen"));
     this.plots = html("div", { class: "nl-plots" });
     this.into.replaceChildren(
       this.view.element,
-      html("h3", {}, "States of both ends"), this.states,
+      html("h3", {}, "States of both ends"), this.states.element,
       html("h3", {}, "Plots"), this.plots,
     );
-    this.view.listeners.push((kind, value) => kind === "conversation" && this.conversation(value));
+    this.view.listeners.push((kind, value) => (kind === "conversation" ? this.conversation(value) : this.states.now(value)));
     this.watch = new IntersectionObserver((entries) => {
       if (entries.some((entry) => entry.isIntersecting)) this.drawPlots();
     }, { rootMargin: "300px" });
     const shown = this.view.conversation.value;
     this.conversation(shown === "" ? null : Number(shown));
     this.watch.observe(this.plots);
+    this.view.step(1);
   }
 
   conversation(number) {
-    const { scene: found } = this.view;
-    const history = (found.histories ?? []).find((h) => h.conversation === number);
-    this.states.replaceChildren(history
-      ? states(history, found, (at) => this.view.select(this.firstAfter(at), "chosen"))
-      : html("p", { class: "nl-hint" }, number === null ? "Choose one connection to see its states." : "Nothing was recorded of the states of this connection."));
+    this.states.show(number);
     this.number = number;
+    this.replot();
+  }
+
+  replot() {
     this.drawn = false;
     this.plots.replaceChildren();
     const box = this.plots.getBoundingClientRect();
     if (this.plots.isConnected && box.top < innerHeight + 300 && box.bottom > -300) this.drawPlots();
   }
 
-  firstAfter(at) {
-    const rows = this.view.rows;
-    return rows.find((i) => this.view.scene.at[i] >= at - 1000) ?? rows[rows.length - 1];
+  repaint() {
+    if (this.view) this.replot();
   }
 
   async drawPlots() {
@@ -91,13 +96,26 @@ class Stage {
   }
 }
 
+// On paper nothing can be unfolded: what was judged is.
+function unfoldForPrint() {
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("#verdicts details:not([open])")];
+    for (const one of folded) one.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const one of folded) one.open = false;
+  });
+}
+
 async function main() {
+  unfoldForPrint();
   const theme = document.getElementById("theme");
   theme?.addEventListener("click", () => {
     const dark = document.documentElement.dataset.theme
       ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     document.documentElement.dataset.theme = dark ? "light" : "dark";
-    for (const stage of stages) stage.open(stage.id);
+    for (const stage of stages) stage.repaint();
   });
   const [first, second] = ["scene-1", "scene-2"].map((id) => document.getElementById(id));
   if (!first) return;
@@ -106,7 +124,6 @@ async function main() {
   const beside = document.getElementById("beside");
   const show = async () => {
     const id = pick ? pick.value : "0";
-    stages[0].id = id;
     await stages[0].open(id);
     for (const part of document.querySelectorAll("[data-of]")) part.hidden = part.dataset.of !== id;
     document.documentElement.dataset.ready = "yes";
@@ -118,7 +135,6 @@ async function main() {
     stages.length = 1;
     if (on) {
       stages.push(new Stage(second));
-      stages[1].id = beside.value;
       await stages[1].open(beside.value);
     } else second.replaceChildren();
     await show();

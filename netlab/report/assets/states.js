@@ -17,26 +17,65 @@ const EDGES = [
   ["FIN-WAIT-2", "TIME-WAIT"], ["CLOSING", "TIME-WAIT"], ["LAST-ACK", "END"], ["TIME-WAIT", "END"],
 ];
 const HALF = [56, 14];
+const MEANINGS = {
+  CLOSED: "There is no connection, or none any more: the kernel keeps nothing of it.",
+  LISTEN: "A program waits for connections to this port.",
+  "SYN-SENT": "The SYN is out and not answered yet; it is repeated with growing pauses.",
+  "SYN-RECEIVED": "A SYN came and was answered with SYN-ACK; the last ACK of the handshake is awaited.",
+  ESTABLISHED: "Both directions are open.",
+  "FIN-WAIT-1": "The program closed first and the FIN is out, not acknowledged yet.",
+  "FIN-WAIT-2": "The FIN is acknowledged; the other side may go on sending until its own FIN.",
+  CLOSING: "Both closed at once: a FIN came before this side's own was acknowledged.",
+  "TIME-WAIT": "All is said. The pair of ports is kept for a while, so that a FIN sent again is answered and no late segment meets a new connection.",
+  "CLOSE-WAIT": "The other side has closed; the program here has not closed yet.",
+  "LAST-ACK": "Both have closed; only the acknowledgment of this side's FIN is missing.",
+};
 
-export function states(history, scene, onTime) {
+// The states of one connection, and which of them hold at the packet chosen.
+export class States {
+  constructor(scene, onTime) {
+    this.scene = scene;
+    this.onTime = onTime;
+    this.element = html("div");
+  }
+
+  show(number) {
+    const history = this.scene.history(number);
+    const none = number === null ? "Choose one connection to see its states." : "Nothing was recorded of the states of this connection.";
+    this.element.replaceChildren(history ? states(history, this.onTime) : html("p", { class: "nl-hint" }, none));
+  }
+
+  // Mark the states that hold once this packet has arrived.
+  now(index) {
+    for (const one of this.element.querySelectorAll(".nl-now")) one.classList.remove("nl-now");
+    for (const { name, after } of this.scene.step(index) ?? []) {
+      const figure = [...this.element.querySelectorAll("figure")].find((one) => one.dataset.end === name);
+      const nodes = figure ? [...figure.querySelectorAll(`[data-state="${after}"]`)] : [];
+      (nodes.find((one) => one.classList.contains("nl-seen")) ?? nodes[0])?.classList.add("nl-now");
+    }
+  }
+}
+
+function states(history, onTime) {
   const box = html("div", { class: "nl-states" });
   if (history.illegal.length) {
     box.append(html("ul", { class: "nl-illegal" }, ...history.illegal.map((text) => html("li", {}, `against RFC 9293: ${text}`))));
   }
-  box.append(timeline(history, scene, onTime));
+  box.append(timeline(history, onTime));
   const machines = html("div", { class: "nl-machines" });
   for (const { name } of history.endpoints) {
     const taken = history.transitions.filter((t) => t.endpoint === name);
     const list = html("ol", {}, ...taken.map((t) => html("li", {},
       html("button", { type: "button", class: "nl-link", onclick: () => onTime(t.at) }, `${t.before} → ${t.after}`),
       ` ${t.event ?? "without a cause in the table"}, ${seconds(t.at)} s`)));
-    machines.append(html("figure", {}, html("figcaption", {}, name), machine(name, taken, history), list));
+    const said = html("p", { class: "nl-said", role: "status" }, "Choose a state.");
+    machines.append(html("figure", { "data-end": name }, html("figcaption", {}, html("b", {}, name)), machine(name, taken, history, said), said, list));
   }
   box.append(machines);
   return box;
 }
 
-function timeline(history, scene, onTime) {
+function timeline(history, onTime) {
   const times = history.transitions.map((t) => t.at);
   if (!times.length) return html("p", { class: "nl-hint" }, "No change of state was seen.");
   const pad = Math.max(1e6, (Math.max(...times) - Math.min(...times)) * 0.06);
@@ -60,8 +99,8 @@ function timeline(history, scene, onTime) {
   return rows;
 }
 
-function machine(name, taken, history) {
-  const picture = svg("svg", { class: "nl-machine", viewBox: "0 0 460 424", role: "img" });
+function machine(name, taken, history, said) {
+  const picture = svg("svg", { class: "nl-machine", viewBox: "0 0 460 424", role: "group" });
   const seen = new Map();
   const first = history.spans.find((s) => s.endpoint === name);
   if (first) seen.set(first.state === "CLOSED" ? "CLOSED" : first.state, 0);
@@ -86,12 +125,39 @@ function machine(name, taken, history) {
   }
   for (const state in PLACES) {
     const [x, y] = PLACES[state];
-    const group = svg("g", { class: seen.has(state) ? "nl-node nl-seen" : "nl-node" });
+    const word = state === "END" ? "CLOSED" : state;
+    const group = svg("g", { class: seen.has(state) ? "nl-node nl-seen" : "nl-node", "data-state": word, role: "button", tabindex: 0 });
+    group.setAttribute("aria-label", `${word}${seen.has(state) ? ", was reached" : ""}`);
+    const tell = () => { said.textContent = describe(state, name, history); };
+    group.addEventListener("click", tell);
+    group.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      tell();
+    });
     group.append(svg("rect", { x: x - HALF[0], y: y - HALF[1], width: 2 * HALF[0], height: 2 * HALF[1], rx: 6 }));
-    group.append(svg("text", { x, y: y + 4, "text-anchor": "middle" }, state === "END" ? "CLOSED" : state));
+    group.append(svg("text", { x, y: y + 4, "text-anchor": "middle" }, word));
     picture.append(group);
   }
   return picture;
+}
+
+// What a state means, how long this end was in it, and where it leads.
+function describe(state, name, history) {
+  const word = state === "END" ? "CLOSED" : state;
+  const parts = [`${word}: ${MEANINGS[word]}`];
+  const known = history.spans.filter((s) => s.endpoint === name && s.state === word);
+  if (state !== "END" && state !== "CLOSED") {
+    parts.push(known.length ? `${name} was in it ${known.map(stay).join(" and ")}.` : `${name} was not in it.`);
+  }
+  const next = EDGES.filter(([from]) => from === state).map(([, to]) => (to === "END" ? "CLOSED" : to));
+  if (next.length) parts.push(`It leads to ${next.join(", ")} (RFC 9293 §3.3.2).`);
+  return parts.join(" ");
+}
+
+function stay({ from, to }) {
+  if (from === null) return to === null ? "all the time" : `until ${seconds(to)} s`;
+  return to === null ? `from ${seconds(from)} s on` : `for ${duration(to - from)} from ${seconds(from)} s on`;
 }
 
 function border([x, y], [tx, ty]) {

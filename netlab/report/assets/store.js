@@ -36,6 +36,32 @@ export class Scene {
     return found;
   }
 
+  history(conversation) {
+    return (this.histories ?? []).find((one) => one.conversation === conversation);
+  }
+
+  // The states of both ends before and after a packet, or null where they are not known. A sender
+  // has changed when the packet leaves, a receiver when it arrives; a lost packet changes nothing.
+  step(i) {
+    const number = this.passages.conversation[i];
+    const history = this.history(number);
+    if (!history || this.passages.text[i] !== null) return null;
+    const before = this.before(i);
+    return history.endpoints.map(({ name }, end) => {
+      const when = (k) => (this.passages.forward[k] === (end === 0 ? 1 : 0) || this.passages.lost[k] >= 0 ? this.at[k] : this.end[k]);
+      const spans = history.spans.filter((span) => span.endpoint === name);
+      const state = (at) => (spans.findLast((span) => span.from === null || span.from <= at) ?? spans[0])?.state ?? "";
+      return { name, before: state(before < 0 ? -Infinity : Math.min(when(before), when(i) - 1)), after: state(when(i)) };
+    });
+  }
+
+  // The packet of the same connection before this one, -1 for none.
+  before(i) {
+    const column = this.passages.conversation;
+    for (let k = i - 1; k >= 0; k--) if (column[k] === column[i]) return k;
+    return -1;
+  }
+
   headerOctets(i) {
     const place = this.passages.octets[i];
     return place ? this.octetsOfAll.subarray(place[0], place[0] + place[1]) : null;

@@ -4,6 +4,7 @@
 
 import { Inspector, html } from "./inspector.js";
 import { Ladder } from "./ladder.js";
+import { States } from "./states.js";
 import { Scene } from "./store.js";
 import { ACK, FIN, RST, SYN, duration } from "./words.js";
 
@@ -40,13 +41,21 @@ export class View {
     for (const key in SHOWN) this.shown.append(html("option", { value: key }, SHOWN[key][0]));
     this.scaled = html("input", { type: "checkbox" });
     this.zoom = html("input", { type: "range", min: -3, max: 9, step: 0.1, value: 0, "aria-label": "zoom of the time axis", disabled: true });
-    for (const one of [this.conversation, this.shown]) one.addEventListener("change", () => this.refresh());
+    for (const one of [this.conversation, this.shown]) one.addEventListener("change", () => this.changed());
     this.scaled.addEventListener("change", () => this.rescale());
     this.zoom.addEventListener("input", () => this.rescale());
     const step = (text, title, by) => html("button", { type: "button", title, "aria-label": title, onclick: () => this.step(by) }, text);
     return html("div", { class: "nl-bar-top", role: "toolbar", "aria-label": "packets" },
       this.conversation, this.shown, step("◀", "the packet before", -1), step("▶", "the next packet", 1),
       html("label", {}, this.scaled, " time to scale"), this.zoom, this.count);
+  }
+
+  changed() {
+    this.refresh();
+    if (!this.rows.includes(this.ladder.selected)) {
+      this.ladder.selected = -1;
+      this.step(1);
+    }
   }
 
   refresh() {
@@ -86,6 +95,13 @@ export class View {
     if (this.rows.length) this.select(this.rows[next], "chosen");
   }
 
+  // The packet shown that leaves or arrives at a time; else the first after it, or the last.
+  near(at) {
+    const { scene, rows } = this;
+    const same = (time) => Math.abs(time - at) <= 1000;
+    return rows.find((i) => same(scene.end[i]) || same(scene.at[i])) ?? rows.find((i) => scene.at[i] >= at) ?? rows[rows.length - 1];
+  }
+
   select(index, how) {
     if (how === "nearer") {
       this.ladder.selected = index;
@@ -112,9 +128,14 @@ export function render({ model, el }) {
     model.set("selected", value);
     model.save_changes();
   });
+  const states = new States(scene, (at) => view.select(view.near(at), "chosen"));
+  const chosen = view.conversation.value;
+  states.show(chosen === "" ? null : Number(chosen));
+  view.listeners.push((kind, value) => (kind === "packet" ? states.now(value) : states.show(value)));
+  const folded = html("details", {}, html("summary", {}, "states of both ends"), states.element);
   el.classList.add("nl");
-  el.append(view.element);
-  return () => view.element.remove();
+  el.append(view.element, folded);
+  return () => el.replaceChildren();
 }
 
 export default { render };

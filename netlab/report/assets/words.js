@@ -28,8 +28,17 @@ export function label(p) {
   if (p.flags & ACK) parts.push(`ack=${p.ack}`);
   if (p.length) parts.push(`len=${p.length}`);
   parts.push(`win=${p.window}`);
+  for (let k = 0; p.sack && k < p.sack.length; k += 2) parts.push(`SACK ${p.sack[k]}–${p.sack[k + 1]}`);
+  const told = p.analysisNames.filter((name) => TOLD.has(name)).map((name) => name.replaceAll("_", " "));
+  if (told.length) parts.push(`[${told.join(", ")}]`);
   return parts.join(" ");
 }
+
+// What is said in a label beside what the header says: the rest is told when a packet is chosen.
+const TOLD = new Set([
+  "keep_alive", "keep_alive_ack", "zero_window", "zero_window_probe", "zero_window_probe_ack", "window_full",
+  "window_update", "duplicate_ack", "out_of_order", "fast_retransmission", "spurious_retransmission", "reused_ports",
+]);
 
 // Signs before a label: meaning never hangs on colour alone.
 export function signs(p) {
@@ -52,6 +61,8 @@ export function explain(p, scene) {
     said.push(`${who} has nothing more to send. The FIN takes one number; the other side may still go on sending.`);
   } else if (p.length) {
     said.push(`${who} sends ${p.length} octets, numbers ${p.seq} to ${p.seq + p.length - 1}.`);
+  } else if (p.analysisNames.includes("keep_alive")) {
+    said.push(`${who} asks whether the other side is still there: number ${p.seq} has been acknowledged long since, so an answer must come.`);
   } else if (p.flags & ACK) {
     said.push(`${who} has everything below ${p.ack} and takes ${p.window} octets more.`);
   }
@@ -59,9 +70,16 @@ export function explain(p, scene) {
     said.push(`It carries again what packet ${p.repeats + 1} had, ${duration(p.at - scene.at[p.repeats])} later.`);
   }
   if (p.copy !== null) said.push(`It is a copy of packet ${p.copy + 1}, made on the way.`);
-  if (p.lost >= 0) said.push(`It was seen last at ${scene.points[p.lost]} and never arrived.`);
+  if (p.lost >= 0) said.push(`It was seen last at ${scene.points[p.lost]} and never arrived${p.why ? `: ${p.why}, as the journal of that link says` : ""}.`);
+  if (p.sack) said.push(`Beyond that it has ${blocks(p.sack)} (SACK).`);
   const analysis = p.analysisNames.filter((name) => name !== "retransmission" || p.repeats === null);
   if (analysis.length) said.push(`Analysis: ${analysis.map((n) => n.replaceAll("_", " ")).join(", ")}.`);
-  if (p.rtt !== null) said.push(`It acknowledges data sent ${duration(p.rtt)} before.`);
+  if (p.rtt !== null) said.push(`It acknowledges what was sent ${duration(p.rtt)} before.`);
   return said.join(" ");
+}
+
+function blocks(sack) {
+  const found = [];
+  for (let k = 0; k < sack.length; k += 2) found.push(`${sack[k]} to ${sack[k + 1] - 1}`);
+  return found.join(", ");
 }
