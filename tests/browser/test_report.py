@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page
 
 from netlab.analysis import headers
 from netlab.analysis.frames import read
@@ -48,8 +49,9 @@ def test_a_click_on_a_segment_shows_its_headers(tmp_path: Path, watched: Watched
 
 def test_keys_step_through_the_packets(tmp_path: Path, watched: Watched) -> None:
     opened = watched.open(report("pmtu-black-hole", tmp_path))
+    assert opened.locator(".nl-inspector h4").inner_text().startswith("1:")
     opened.locator(".nl-scroll").focus()
-    for _ in range(3):
+    for _ in range(2):
         opened.keyboard.press("ArrowDown")
     assert opened.locator(".nl-inspector h4").inner_text().startswith("3:")
     active = opened.locator(".nl-scroll").get_attribute("aria-activedescendant")
@@ -113,6 +115,55 @@ def test_the_way_through_the_states_is_drawn_and_leads_to_packets(
     client.get_by_role("button", name="SYN-SENT → ESTABLISHED").click()
     assert "SYN-ACK" in opened.locator(".nl-inspector h4").inner_text()
     assert opened.locator(".nl-illegal").count() == 0
+    watched.quiet()
+
+
+def ends(opened: Page) -> list[str]:
+    """Return what the inspector says of the states of both ends at the packet chosen."""
+    return [text.replace("\n", " ") for text in opened.locator(".nl-ends div").all_inner_texts()]
+
+
+def test_a_handshake_is_walked_through_step_by_step(tmp_path: Path, watched: Watched) -> None:
+    opened = watched.open(report("eleven-states", tmp_path))
+    steps = [ends(opened)]
+    for _ in range(6):
+        opened.get_by_role("button", name="the next packet").click()
+        steps.append(ends(opened))
+    assert steps == [
+        ["client CLOSED → SYN-SENT", "server LISTEN → SYN-RECEIVED"],
+        ["client SYN-SENT → ESTABLISHED", "server SYN-RECEIVED"],
+        ["client ESTABLISHED", "server SYN-RECEIVED → ESTABLISHED"],
+        ["client ESTABLISHED → FIN-WAIT-1", "server ESTABLISHED → CLOSE-WAIT"],
+        ["client FIN-WAIT-1 → FIN-WAIT-2", "server CLOSE-WAIT"],
+        ["client FIN-WAIT-2 → TIME-WAIT", "server CLOSE-WAIT → LAST-ACK"],
+        ["client TIME-WAIT", "server LAST-ACK → CLOSED"],
+    ]
+    now = opened.locator(".nl-now").evaluate_all("all => all.map(e => e.dataset.state)")
+    assert now == ["TIME-WAIT", "CLOSED"]
+    watched.quiet()
+
+
+def test_layers_and_states_say_what_they_are_when_chosen(tmp_path: Path, watched: Watched) -> None:
+    opened = watched.open(report("eleven-states", tmp_path))
+    opened.get_by_role("button", name="Ethernet, 14 octets").click()
+    inspector = opened.locator(".nl-inspector")
+    assert "Link layer" in inspector.inner_text()
+    assert inspector.locator(".nl-header").first.get_attribute("open") is not None
+    client = opened.locator(".nl-machines figure").first
+    client.get_by_role("button", name="FIN-WAIT-2, was reached").focus()
+    opened.keyboard.press("Enter")
+    said = client.locator(".nl-said").inner_text()
+    assert "It leads to TIME-WAIT" in said
+    assert "client was in it for" in said
+    watched.quiet()
+
+
+def test_why_a_packet_was_lost_is_told_by_the_wire(tmp_path: Path, watched: Watched) -> None:
+    opened = watched.open(report("eleven-states", tmp_path))
+    opened.get_by_label("variation").select_option("simultaneous-open")
+    lost = opened.locator(".nl-lost")
+    lost.first.click()
+    assert "still inside when the wire ended on" in opened.locator(".nl-sights").inner_text()
     watched.quiet()
 
 

@@ -48,10 +48,13 @@ export class Scene {
     if (!history || this.passages.text[i] !== null) return null;
     const before = this.before(i);
     return history.endpoints.map(({ name }, end) => {
-      const when = (k) => (this.passages.forward[k] === (end === 0 ? 1 : 0) || this.passages.lost[k] >= 0 ? this.at[k] : this.end[k]);
+      const sends = (k) => this.passages.forward[k] === (end === 0 ? 1 : 0);
+      const when = (k) => (sends(k) || this.passages.lost[k] >= 0 ? this.at[k] : this.end[k]);
       const spans = history.spans.filter((span) => span.endpoint === name);
       const state = (at) => (spans.findLast((span) => span.from === null || span.from <= at) ?? spans[0])?.state ?? "";
-      return { name, before: state(before < 0 ? -Infinity : Math.min(when(before), when(i) - 1)), after: state(when(i)) };
+      const then = when(i) - 1;
+      const earlier = !sends(i) ? then : before < 0 ? -Infinity : Math.min(when(before), then);
+      return { name, before: state(earlier), after: state(when(i)) };
     });
   }
 
