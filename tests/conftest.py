@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 CAPTURES = ROOT.parent / "shared" / "captures"
@@ -105,6 +106,15 @@ PROBES: dict[str, tuple[Callable[[], bool], str]] = {
 def available(what: str) -> bool:
     """Say whether the machine can do `what`, probing once per session."""
     return PROBES[what][0]()
+
+
+# Examples are the same in each run, and no test depends on how busy the machine is;
+# `--hypothesis-profile explore` looks for new ones.
+settings.register_profile(
+    "fixed", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", settings.get_profile("fixed"), derandomize=False)
+settings.load_profile("fixed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

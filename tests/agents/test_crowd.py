@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,8 @@ def test_clients_that_stay_learn_what_became_of_their_connections() -> None:
     assert process.stdout is not None
     process.stdout.readline()
     assert process.stdout.readline().startswith("waiting")
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=20) as sixth:
+        assert sixth.recv(1) == b""  # closed, and so the five before it
     process.send_signal(signal.SIGUSR1)
     out, _ = process.communicate(timeout=20)
     assert dict(output.parse(out)[0].values)["eof"] == 5

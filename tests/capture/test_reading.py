@@ -246,7 +246,7 @@ def test_every_prefix_of_small_public_captures_summarizes(tmp_path: Path) -> Non
                 assert len(prefix) < 28
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(VARIED), st.integers(0, 2**32), st.integers(1, 12))
 def test_damaged_octets_give_a_summary_or_our_error(name: str, seed: int, hits: int) -> None:
     import tempfile

@@ -23,7 +23,7 @@ SIZES = st.one_of(
 
 
 @given(SIZES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_in_a_generated_network_everybody_reaches_everybody(size: tuple) -> None:
     topology = generated(",".join(map(str, size)))
     assert len(topology.nodes) == KINDS[size[0]].size(*size[1:])

@@ -21,7 +21,7 @@ def test_every_example_is_drawn_as_before(path: Path, draw, golden) -> None:
 
 
 @given(texts(connected=False))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_nodes_do_not_cover_each_other_and_every_link_is_drawn(text: str) -> None:
     topology = loads(text)
     points = layout(topology)

@@ -41,7 +41,7 @@ def names(operations: list[Operation]) -> list[str]:
 
 
 @given(texts(connected=False))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_between_equal_topologies_there_is_nothing_to_do(text: str) -> None:
     assert changes(text, text) == []
 
@@ -252,7 +252,7 @@ def test_old_and_then_the_difference_is_the_same_as_new(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.needs("root", "netns")
 @given(texts(connected=False), texts(connected=False))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 def test_any_topology_becomes_any_other(old_text: str, new_text: str) -> None:
     old, new = loads(old_text), loads(new_text)
     changed = state(new, lines(build(old).operations), lines(diff(old, new).operations))

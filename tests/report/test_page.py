@@ -134,7 +134,7 @@ def test_every_word_of_the_snapshots_is_explained() -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_bytes_behind_a_header_make_a_page(data: bytes) -> None:
     import tempfile
 
