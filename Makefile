@@ -5,8 +5,9 @@ PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 JUNIT ?= .make
 SECONDS_PER_TARGET ?= 60
+ROUNDS ?= 20
 
-.PHONY: help setup setup-test lab test test-rust test-pure test-live check golden bench-capture bench-bringup bench-impair fuzz wheel clean ci
+.PHONY: help setup setup-test lab test test-rust test-pure test-live soak-labs check golden bench-capture bench-bringup bench-impair fuzz wheel clean ci
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -34,6 +35,9 @@ test-pure: ## Python tests that need no privileges
 test-live: ## tests on real namespaces, tools and guests; each skip prints its reason
 	@echo "==> pytest, live"
 	@$(PY) -m pytest -q -m "needs" --junitxml=$(JUNIT)/junit-live.xml $(PYTEST_ARGS)
+
+soak-labs: setup ## every lab ROUNDS times (20, some two hours), and what came of it
+	@$(PY) tools/soak $(ROUNDS) $(SOAK_ARGS)
 
 check: setup-test ## format, lint, types, import layers, clippy
 	@tools/check

@@ -8,6 +8,7 @@ from __future__ import annotations
 from signal import SIGTERM, SIGUSR1
 
 from netlab.labs import Evidence, Lab, Verdict, expect, option
+from netlab.labs.claims import Finding, holds
 from netlab.labs.scene import Ready, Running, Stage, address, agent, until_said
 
 PORT = 8080
@@ -182,3 +183,14 @@ def figures(leaks: Evidence, fixed: Evidence, fd_limit: Evidence) -> dict[str, s
         "connected": str(told["count"]),
         "hang": str(told["failed"].get("timeout", 0)),
     }
+
+
+@lab.claim("C68")
+def close_wait_means_a_missing_close(leaks: Evidence, fixed: Evidence) -> Finding:
+    """Many sockets in CLOSE-WAIT mean that the program does not close."""
+    leaked, closed = in_close_wait(leaks, "server"), in_close_wait(fixed, "server")
+    return holds(
+        leaked == CLIENTS and closed == 0,
+        f"after {CLIENTS} clients {leaked} at a server that never closes, "
+        f"{closed} at one that does",
+    )

@@ -323,8 +323,8 @@ def two_hours_and_eleven_minutes(defaults: Evidence, dead_peer: Evidence) -> Fin
     short = total(str(dead_peer.option("times")))
     return holds(
         found == (7200, 75, 9),
-        f"{found[0]} s, {found[1]} s, {found[2]}: {whole} s by the sum that was "
-        f"{lasted(dead_peer):.2f} s for {short:.0f} s",
+        f"{found[0]} s, {found[1]} s and {found[2]} probes by default, {whole} s in all; "
+        f"shorter times whose sum is {short:.0f} s took {lasted(dead_peer):.2f} s",
     )
 
 

@@ -12,6 +12,7 @@ from signal import SIGUSR1
 
 from netlab.analysis.segments import Segment
 from netlab.labs import Evidence, Lab, Verdict, expect, option
+from netlab.labs.claims import Finding, holds
 from netlab.labs.scene import (
     Match,
     Ready,
@@ -133,6 +134,17 @@ def ending(seen: Evidence) -> tuple[Segment, ...]:
     return tuple(s for s in segments if s.frame >= fin.frame and s.stream == fin.stream)
 
 
+def lengths(seen: Evidence) -> list[int]:
+    """Return how many segments each connection has from its first FIN on."""
+    segments = seen.capture("client:eth0").on_port(PORT)
+    counts: list[int] = []
+    for stream in sorted({s.stream for s in segments}):
+        mine = [s for s in segments if s.stream == stream]
+        first = seen.first((s.frame for s in mine if s.fin), "a FIN")
+        counts.append(sum(s.frame >= first for s in mine))
+    return counts
+
+
 def side(seen: Evidence, segment: Segment) -> str:
     """Return which side sent a segment."""
     first = str(seen.option("first"))
@@ -195,12 +207,7 @@ def the_second_fin_comes_when_the_program_closes(half_second: Evidence) -> Verdi
 @lab.check(timing=True)
 def three_segments_can_be_enough(at_once: Evidence) -> Verdict:
     """A side that closes at once sends its FIN in the segment that acknowledges the other's."""
-    segments = at_once.capture("client:eth0").on_port(PORT)
-    counts: list[int] = []
-    for stream in sorted({s.stream for s in segments}):
-        mine = [s for s in segments if s.stream == stream]
-        first = at_once.first((s.frame for s in mine if s.fin), "a FIN")
-        counts.append(sum(s.frame >= first for s in mine))
+    counts = lengths(at_once)
     return expect(min(counts), what=f"segments of the shortest of {len(counts)} ends").equals(3)
 
 
@@ -268,3 +275,15 @@ def figures(client_first: Evidence, half_second: Evidence, at_once: Evidence) ->
         "client_states": ", ".join(sorted(client_first.states("client", PORT))),
         "server_states": ", ".join(sorted(client_first.states("server", PORT))),
     }
+
+
+@lab.claim("C60")
+def an_ack_and_a_fin_may_share_a_segment(client_first: Evidence, at_once: Evidence) -> Finding:
+    """The ACK of a FIN and the other FIN may be one segment, so that three end a connection."""
+    apart, together = len(ending(client_first)), lengths(at_once)
+    three = together.count(3)
+    return holds(
+        three and apart == 4,
+        f"3 segments at {three} of {len(together)} ends where the server closes at once, "
+        f"{apart} where it closes later",
+    )

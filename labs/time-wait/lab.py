@@ -231,3 +231,18 @@ def fin_timeout_shortens_it(life: Evidence) -> Finding:
     if default is None or hasty is None:
         return untested("the end of TIME-WAIT was not seen")
     return holds(hasty < default - 5, f"{hasty:.1f} s with 5, {default:.1f} s with the default")
+
+
+@lab.claim("C61")
+def the_closer_keeps_it(client_closes: Evidence, server_closes: Evidence) -> Finding:
+    """Who closes first has TIME-WAIT, be it the client or the server."""
+    runs = {"client": client_closes, "server": server_closes}
+    counts = {who: {node: left(seen, node) for node in runs} for who, seen in runs.items()}
+    return holds(
+        all(found[who] and sum(found.values()) == found[who] for who, found in counts.items()),
+        "; ".join(
+            f"the {who} closes {MANY} first: {found['client']} at the client, "
+            f"{found['server']} at the server"
+            for who, found in counts.items()
+        ),
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
@@ -69,12 +69,22 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A claim with its ruling, and the recording it was made on."""
+    """A claim with its ruling, and its evidence: variations of a run, and the kernel it ran on."""
 
     claim: Claim
     finding: Finding
     kernel: str = ""
     recording: str = ""
+    variations: tuple[str, ...] = ()
+
+    @property
+    def evidence(self) -> str:
+        """Where the recordings are that the ruling was made on; empty where there are none."""
+        if not self.recording:
+            return ""
+        place = Path(self.recording)
+        near = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
+        return f"{near}: {', '.join(self.variations)}"
 
 
 def load(path: Path | None = None) -> tuple[Claim, ...]:
@@ -150,13 +160,22 @@ def _rule(claim: Claim, lab: Any, results: Path) -> Entry:
         if partial:
             why = f"the recording of {partial[0]} is incomplete"
             continue
+        untrue = [name for name in wanted if recordings[name].manifest.fidelity == "invalid"]
+        if untrue:
+            why = f"the recording of {untrue[0]} is not faithful"
+            continue
         try:
             finding = function(*(Evidence(recordings[name]) for name in wanted))
         except NetlabError as error:
             why = str(error)
             continue
+        except Exception as error:
+            raise LabDefinitionError(
+                f"what rules on {claim.id} in lab {lab.name} is broken: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         used = recordings[wanted[0]]
-        return Entry(claim, finding, used.manifest.kernel, str(path))
+        return Entry(claim, finding, used.manifest.kernel, str(path.resolve()), wanted)
     return Entry(claim, untested(why))
 
 
@@ -178,6 +197,7 @@ def as_json(entries: Iterable[Entry]) -> str:
             "reason": e.finding.reason,
             "kernel": e.kernel,
             "recording": e.recording,
+            "variations": e.variations,
         }
         for e in entries
     ]
@@ -186,12 +206,14 @@ def as_json(entries: Iterable[Entry]) -> str:
 
 def as_markdown(entries: Iterable[Entry]) -> str:
     """Return the ledger as a Markdown table."""
-    lines = ["| id | sources | claim | lab | ruling | measured |", "|---|---|---|---|---|---|"]
+    columns = ("id", "sources", "claim", "lab", "ruling", "measured", "evidence")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for entry in entries:
         claim, finding = entry.claim, entry.finding
         told = "; ".join(text for text in (finding.measured, finding.reason) if text)
-        cells = (claim.id, " ".join(claim.sources), claim.claim, claim.lab, finding.ruling, told)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        sources = " ".join(claim.sources)
+        row = (claim.id, sources, claim.claim, claim.lab, finding.ruling, told, entry.evidence)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -202,19 +224,16 @@ def as_text(entries: Iterable[Entry]) -> str:
     for entry in kept:
         claim, finding = entry.claim, entry.finding
         ruling = finding.ruling.upper() if finding.ruling is Ruling.FAILS else finding.ruling
-        lines.append(f"{claim.id}  {ruling:<13}  {claim.claim}")
+        sources = " ".join(claim.sources)
+        lines.append(f"{claim.id}  {ruling:<13}  {claim.claim} (documents {sources})")
         if finding.ruling is Ruling.UNTESTED:
             lines.append(f"     {finding.reason}")
             continue
-        lines.append(f"     measured: {finding.measured}  [lab {claim.lab}]")
+        lines.append(f"     measured: {finding.measured}")
         if finding.reason:
             lines.append(f"     depends on: {finding.reason}")
+        lines.append(f"     evidence: {entry.evidence}")
     totals = counts(kept)
     lines.append("")
     lines.append(", ".join(f"{totals[ruling]} {ruling}" for ruling in Ruling))
     return "\n".join(lines) + "\n"
-
-
-def only(entries: Iterable[Entry], *, lab: str | None) -> tuple[Entry, ...]:
-    """Return the entries of one lab, or all."""
-    return tuple(replace(e) for e in entries if lab is None or e.claim.lab == lab)

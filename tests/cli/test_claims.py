@@ -17,10 +17,11 @@ def call(tmp_path: Path, *words: str) -> Result:
 
 
 def test_text_ends_with_the_totals(tmp_path: Path) -> None:
-    result = call(tmp_path)
+    result = call(tmp_path, "--lab", "segment-anatomy")
     assert result.exit_code == 0
-    assert result.output.splitlines()[-1].endswith(" untested")
+    assert result.output.splitlines()[-1] == "1 holds, 1 does not hold, 1 depends, 0 untested"
     assert "C41  DOES NOT HOLD" in result.output
+    assert "\n     evidence: labs/segment-anatomy/recording: " in result.output
 
 
 def test_json_has_all_seventy(tmp_path: Path) -> None:
@@ -28,6 +29,7 @@ def test_json_has_all_seventy(tmp_path: Path) -> None:
     assert len(rows) == 70
     assert set(rows[0]) == {
         "id", "sources", "claim", "lab", "ruling", "measured", "reason", "kernel", "recording",
+        "variations",
     }  # fmt: skip
 
 
