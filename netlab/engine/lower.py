@@ -41,6 +41,7 @@ from netlab.plan.operations import (
     AddQdisc,
     AddRoute,
     AddTap,
+    AddTunnel,
     AddVeth,
     AddWire,
     ChangeQdisc,
@@ -290,6 +291,11 @@ class _Lowering:
                 index = self.indexes.new(node, name)
                 self.other(node, ["tap", name, index, sequence - 1])
                 self.send(node, netlink.born(sequence, index, mac, mtu, TAP_RING), sequence)
+            case AddTunnel(VethEnd(node, name, mac, mtu), kind, local, remote):
+                # After a reboot it has the index it had.
+                index = self.indexes.of.get((node, name)) or self.indexes.new(node, name)
+                end = (index, name, mac, mtu)
+                self.send(node, netlink.tunnel(sequence, end, kind, local, remote), sequence)
             case AddBridge(node, name, ports):
                 index = self.indexes.new(node, name)
                 self.send(node, netlink.bridge(sequence, index, name), sequence)

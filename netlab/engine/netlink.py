@@ -19,7 +19,8 @@ from ipaddress import (
 )
 
 from netlab.model.topology import PLAIN, RouteOptions
-from netlab.plan.operations import CONNECTED_IPV6
+from netlab.model.tunnel import TunnelKind, Vxlan
+from netlab.plan.operations import CONNECTED_IPV6, GRE_TTL
 
 NEWLINK, DELLINK, NEWADDR, DELADDR, NEWROUTE, DELROUTE, NEWQDISC, DELQDISC = (
     16, 17, 20, 21, 24, 25, 36, 37,
@@ -102,6 +103,39 @@ def born(sequence: int, index: int, mac: str, mtu: int, queue: int) -> bytes:
     body += attribute(1, _mac(mac)) if mac else b""  # IFLA_ADDRESS
     body += u32(4, mtu) if mtu else b""  # IFLA_MTU
     return message(NEWLINK, 0, body + u32(13, queue), sequence)  # IFLA_TXQLEN
+
+
+def tunnel(
+    sequence: int,
+    end: tuple[int, str, str, int],
+    kind: TunnelKind,
+    local: IPv4Address | IPv6Address,
+    remote: IPv4Address | IPv6Address,
+) -> bytes:
+    """One end (index, name, MAC, MTU) of a tunnel between two addresses.
+
+    Numbers are those of IFLA_VXLAN_* in <linux/if_link.h> and IFLA_GRE_* in <linux/if_tunnel.h>.
+    """
+    index, name, mac, mtu = end
+    body = _IFINFO.pack(AF_UNSPEC, 0, index, 0, 0)
+    body += attribute(3, name.encode() + b"\0") + u32(4, mtu)  # IFLA_IFNAME, IFLA_MTU
+    if isinstance(kind, Vxlan):
+        body += attribute(1, _mac(mac)) if mac else b""  # IFLA_ADDRESS
+        four = isinstance(local, IPv4Address)
+        data = u32(1, kind.id or 0)  # _ID
+        data += attribute(4 if four else 17, local.packed)  # _LOCAL, _LOCAL6
+        data += attribute(2 if four else 16, remote.packed)  # _GROUP, _GROUP6
+        data += attribute(15, struct.pack("!H", kind.port))  # _PORT
+        info = attribute(1, b"vxlan") + attribute(2, data)
+    else:
+        data = attribute(6, local.packed) + attribute(7, remote.packed)  # _LOCAL, _REMOTE
+        data += attribute(8, bytes([GRE_TTL])) + attribute(10, b"\x01")  # _TTL, _PMTUDISC
+        if kind.key is not None:
+            flags, key = struct.pack("!H", 0x2000), struct.pack("!I", kind.key)  # GRE_KEY
+            data += attribute(2, flags) + attribute(3, flags)  # _IFLAGS, _OFLAGS
+            data += attribute(4, key) + attribute(5, key)  # _IKEY, _OKEY
+        info = attribute(1, b"gre") + attribute(2, data)
+    return message(NEWLINK, CREATE | EXCL, body + attribute(18, info), sequence)
 
 
 def bridge(sequence: int, index: int, name: str) -> bytes:

@@ -22,6 +22,7 @@ from netlab.plan.operations import (
     AddNode,
     AddQdisc,
     AddTap,
+    AddTunnel,
     AddVeth,
     AddWire,
     CheckCongestion,
@@ -182,11 +183,8 @@ def hosts(plan: Plan) -> str:
     """The text of the lab's /etc/hosts: every address of a visible node, its first one first."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     ends: dict[str, list[Any]] = {node.name: [] for node in plan.topology.nodes if not node.hidden}
-    for link in plan.topology.links:
-        for end in (link.a, link.b):
-            ends.get(end.node, []).extend(end.addresses)
-    for node, addresses in ends.items():
-        lines += [f"{address.ip} {node}" for address in addresses]
+    for node in ends:
+        lines += [f"{address} {node}" for address in plan.topology.addresses(node)]
     return "\n".join(lines) + "\n"
 
 
@@ -231,6 +229,10 @@ def operation_error(
     elif isinstance(operation, SetFirewall) and "syntax error" not in reason:
         hint = "load the kernel's nf_tables and nft_ct modules, or ip_tables, and install nftables"
         return CapabilityError(f"{place}{what}: {reason}", hint=hint)
+    elif number == errno.EOPNOTSUPP and isinstance(operation, AddTunnel):
+        kind = type(operation.kind).__name__.lower()
+        hint = f"`sudo modprobe {'ip_gre' if kind == 'gre' else kind}`"
+        return CapabilityError(f"{place}{what}: this kernel has no {kind}", hint=hint)
     elif "congestion" in reason:
         available = _setting("/proc/sys/net/ipv4/tcp_available_congestion_control")
         hint = f"this kernel has {available}; load a module such as tcp_vegas for another"
@@ -249,6 +251,9 @@ def explain(operation: Operation) -> str:
         )
     if isinstance(operation, AddTap):
         return f"add TAP device {operation.end.name} in node {operation.end.node!r}"
+    if isinstance(operation, AddTunnel):
+        kind, end = type(operation.kind).__name__.lower(), operation.end
+        return f"add {kind} tunnel {end.name} in node {end.node!r}"
     if isinstance(operation, CheckCongestion):
         return (
             f"congestion control {operation.congestion} towards {operation.address} "

@@ -33,6 +33,7 @@ from netlab.model.problems import Problems, loops, quoted
 from netlab.model.routing import Member, Subnet, static_routes
 from netlab.model.spec import DirectionSpec, EndSpec, LinkSpec, NodeSpec, Spec
 from netlab.model.topology import Interface, Link, Mark, Node, Role, Route, Topology
+from netlab.model.tunnel import Tunnel, Vxlan, identifier
 
 MIN_MTU, MAX_MTU = 68, 65535  # RFC 791; the largest IP packet
 MIN_MTU_IPV6 = 1280  # RFC 8200 §5: the kernel takes IPv6 off an interface below it
@@ -113,6 +114,11 @@ class _Segment:
     links: list[LinkSpec]
 
     @property
+    def tunnelled(self) -> bool:
+        """Say whether it is a tunnel, which joins two nodes and nothing else."""
+        return self.links[0].tunnel is not None
+
+    @property
     def mark(self) -> Mark:
         return self.links[0].mark
 
@@ -130,6 +136,7 @@ class _Completion:
     def run(self) -> Topology:
         self._take_nodes()
         self._take_links()
+        self._fit_tunnels()
         self._name_interfaces()
         self._give_macs()
         segments = self._segments()
@@ -187,6 +194,8 @@ class _Completion:
                 continue
             names[name] = spec.mark
             self._check_mtu(spec)
+            if spec.tunnel is not None and not self._can_be_tunnel(name, spec):
+                continue
             if len(ends) == 2:
                 self._take_pair(name, spec)
             else:
@@ -209,8 +218,38 @@ class _Completion:
             good = False
         return good
 
+    def _can_be_tunnel(self, name: str, spec: LinkSpec) -> bool:
+        """Report what a tunnel cannot have."""
+        what = f"tunnel {quoted(name)}"
+        wrong = ""
+        if len(spec.ends) != 2:
+            wrong = f"{what} has {len(spec.ends)} ends; it can have two"
+        elif spec.settings or spec.directions:
+            wrong = f"{what} has the delays and losses of the links below it; write them there"
+        for end in spec.ends:
+            if self._role(end.node) is Role.SWITCH:
+                wrong = f"{what} cannot end in {quoted(end.node)}: a switch has no address"
+        if wrong:
+            self.problems.add(spec.mark, wrong)
+        return not wrong
+
+    def _fit_tunnels(self) -> None:
+        """Give tunnels that were given no MTU the largest with which nothing is fragmented."""
+        cables = [p.mtu for w in self.wires if w.spec.tunnel is None for p in (w.a, w.b)]
+        for wire in self.wires:
+            if wire.spec.tunnel is None:
+                continue
+            fits = min(cables, default=0) - wire.spec.tunnel.overhead
+            for port in (wire.a, wire.b):
+                port.mtu = port.mtu or fits
+            if min(wire.a.mtu, wire.b.mtu) < MIN_MTU:
+                message = f"tunnel {quoted(wire.name)}: the links below it leave no room for it"
+                self.problems.add(wire.spec.mark, message)
+
     def _check_mtu(self, spec: LinkSpec) -> None:
         given = [(spec.mtu, spec.mark), *((end.mtu, end.mark) for end in spec.ends)]
+        if spec.tunnel is not None and not spec.mtu:
+            del given[0]
         for mtu, mark in given:
             if mtu is not None and not MIN_MTU <= mtu <= MAX_MTU:
                 self.problems.add(mark, f"mtu is {mtu}; it must be {MIN_MTU} to {MAX_MTU} bytes")
@@ -631,6 +670,8 @@ class _Completion:
         subnets: list[Subnet] = []
         bits = 32 if version == 4 else 128
         for segment in segments:
+            if segment.tunnelled:
+                continue  # a way through it would lead through itself
             members: dict[tuple[int, int], list[Member]] = {}
             for port in segment.ports:
                 for address in port.addresses:
@@ -737,6 +778,31 @@ class _Completion:
         outside = tuple(n if n in names else links.get(n, n) for n in node.nat.outside)
         return Firewall(rules, replace(node.nat, outside=outside))
 
+    def _tunnel(self, wire: _Wire) -> Tunnel | None:
+        """Return between which addresses a tunnel runs: the first of each node below."""
+        kind = wire.spec.tunnel
+        if kind is None:
+            return None
+        if isinstance(kind, Vxlan) and kind.id is None:
+            kind = replace(kind, id=identifier(wire.name))
+        ends: list[Address] = []
+        for port in (wire.a, wire.b):
+            mine = list(self.nodes[port.node].loopbacks)
+            cables = (other for other in self.wires if other.spec.tunnel is None)
+            for end in (end for cable in cables for end in (cable.a, cable.b)):
+                mine += end.addresses if end.node == port.node else ()
+            version = 4 if kind.family == "ipv4" else 6
+            found = [a.ip for a in mine if a.version == version and not _link_local(a)]
+            if not found:
+                self.problems.add(
+                    port.spec.mark,
+                    f"tunnel {quoted(wire.name)}: {quoted(port.node)} has no IPv{version} address "
+                    "below it",
+                )
+                return None
+            ends.append(found[0])
+        return Tunnel(kind, (ends[0], ends[1]))
+
     def _topology(self, routes: dict[str, list[Route]]) -> Topology:
         firewalls = {node.name: self._firewall(node) for node in self.nodes.values()}
         nodes = [
@@ -765,6 +831,7 @@ class _Completion:
                 wire.backward,
                 wire.spec.offloads,
                 wire.spec.mark,
+                self._tunnel(wire),
             )
             for wire in self.wires
         )

@@ -103,6 +103,8 @@ def _link(link: Link) -> dict[str, Any]:
         data[f"{link.b.node}->{link.a.node}"] = shaping(link.backward)
     if link.offloads:
         data["offloads"] = True
+    if link.tunnel is not None:
+        data["tunnel"] = words.write_kind(words.TUNNELS, link.tunnel.kind)
     return data
 
 

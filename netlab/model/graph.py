@@ -32,6 +32,13 @@ def impairment_label(forward: Impairment, backward: Impairment) -> list[str]:
     return [f"{arrow}{text or 'unimpaired'}" for arrow, text in lines]
 
 
+def link_label(link: Link) -> list[str]:
+    """Return what is special about a link as short lines."""
+    if link.tunnel is not None:
+        return [type(link.tunnel.kind).__name__.lower()]
+    return impairment_label(link.forward, link.backward)
+
+
 def _words(impairment: Impairment) -> str:
     words: list[str] = []
     if impairment.delay:
@@ -67,7 +74,7 @@ def mermaid(topology: Topology) -> str:
         left, right = shapes.get(node.role, ("[", "]"))
         lines.append(f'  {ids[node.name]}{left}"{_title(node)}"{right}')
     for link in topology.links:
-        words = [*impairment_label(link.forward, link.backward)]
+        words = link_label(link)
         network = link.a.addresses[:1] or link.b.addresses[:1]
         words = [*(str(a.network) for a in network), *words]
         label = f'|"{"<br/>".join(words)}"|' if words else ""
@@ -89,7 +96,7 @@ def dot(topology: Topology) -> str:
             f"taillabel={_quote(_end_label(link.a))}",
             f"headlabel={_quote(_end_label(link.b))}",
         ]
-        if words := impairment_label(link.forward, link.backward):
+        if words := link_label(link):
             options.append(f"label={_quote(chr(10).join(words))}")
         ends = f"{_quote(link.a.node)} -- {_quote(link.b.node)}"
         lines.append(f"  {ends} [{', '.join(options)}];")
@@ -402,7 +409,7 @@ def _draw_link(
             away = side * (4 + (w * abs(nx) + h * abs(ny)) / 2) + 4 * t * (1 - t) * bend
             x, y = box.x + sign * ux * along + nx * away, box.y + sign * uy * along + ny * away
             texts.append(_text("end", x, y, lines, 12))
-    lines = impairment_label(link.forward, link.backward)
+    lines = link_label(link)
     if lines:
         w, h = 6.6 * max(map(len, lines)), 13 * len(lines)
         outwards = -1 if bend <= 0 else 1

@@ -44,6 +44,7 @@ from netlab.model.impairment import (
 from netlab.model.names import MAX_INTERFACE, MAX_LINK, MAX_NAME
 from netlab.model.problems import near, quoted
 from netlab.model.topology import Role
+from netlab.model.tunnel import TunnelKind
 from netlab.model.words import describe
 
 MIN_MSS = 88  # below it the kernel ignores an MSS (TCP_MIN_MSS)
@@ -253,6 +254,11 @@ QueueKind = Annotated[
     PlainValidator(words.read_queue),
     WithJsonSchema(words.queue_schema()),
 ]
+TunnelWord = Annotated[
+    TunnelKind,
+    PlainValidator(words.read_kind(words.TUNNELS, "tunnel")),
+    WithJsonSchema(words.kind_schema(words.TUNNELS)),
+]
 LossKind = Annotated[
     GilbertElliott | LossStates,
     PlainValidator(words.read_kind(words.LOSSES, "model of loss")),
@@ -392,6 +398,9 @@ class LinkSettings(LinkDefaults):
     )
     prefix: Prefixes = Field(
         (), description="Its networks; from the pools if absent, false for none."
+    )
+    tunnel: TunnelWord | None = Field(
+        None, description="No cable: its packets travel inside those of the network below."
     )
 
 

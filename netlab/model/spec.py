@@ -21,6 +21,7 @@ from typing import Any
 from netlab.model.addressing import POOLS, Pools
 from netlab.model.firewall import Nat, Rule
 from netlab.model.topology import NOWHERE, PLAIN, Mark, Process, Reach, Role, RouteOptions
+from netlab.model.tunnel import TunnelKind
 
 DEFAULT_MTU = 1500
 
@@ -89,6 +90,7 @@ class LinkSpec:
     """A link as written: two ends, or more for a LAN.
 
     `prefixes` are the subnets asked for; an empty tuple with `numbered` False means no addresses.
+    The `mtu` of a tunnel may be 0: what fits into the links below.
     """
 
     ends: tuple[EndSpec, ...]
@@ -100,6 +102,7 @@ class LinkSpec:
     mtu: int = DEFAULT_MTU
     offloads: bool = False
     mark: Mark = NOWHERE
+    tunnel: TunnelKind | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from ipaddress import (
 from netlab.errors import Problem
 from netlab.model.firewall import NO_FIREWALL, Firewall
 from netlab.model.impairment import PERFECT, Impairment
+from netlab.model.tunnel import Tunnel
 
 
 class Role(StrEnum):
@@ -79,7 +80,10 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Two interfaces joined; `forward` is what happens from `a` to `b`, `backward` back."""
+    """Two interfaces joined; `forward` is what happens from `a` to `b`, `backward` back.
+
+    They are joined by a cable or, with `tunnel`, by the network between their nodes.
+    """
 
     name: str
     a: Interface
@@ -88,6 +92,7 @@ class Link:
     backward: Impairment = PERFECT
     offloads: bool = False
     mark: Mark = field(default=NOWHERE, compare=False)
+    tunnel: Tunnel | None = None
 
     @property
     def ends(self) -> tuple[Interface, Interface]:
@@ -235,10 +240,16 @@ class Topology:
         raise KeyError(f"{node}:{name}")
 
     def addresses(self, node: str) -> tuple[IPv4Address | IPv6Address, ...]:
-        """Return every address of a node, those of its loopback first."""
+        """Return every address of a node, those of its loopback first, those of tunnels last."""
         mine = [address.ip for address in self.by_name[node].loopbacks]
-        mine += [address.ip for end in self.interfaces(node) for address in end.addresses]
+        ends = sorted(self.interfaces(node), key=lambda end: end in self.tunnelled)
+        mine += [address.ip for end in ends for address in end.addresses]
         return tuple(mine)
+
+    @cached_property
+    def tunnelled(self) -> frozenset[Interface]:
+        """The interfaces of tunnels: no cable ends in them."""
+        return frozenset(end for link in self.links if link.tunnel for end in link.ends)
 
     @cached_property
     def by_name(self) -> Mapping[str, Node]:

@@ -30,6 +30,7 @@ from netlab.model.impairment import (
 )
 from netlab.model.names import bad_interface_name
 from netlab.model.problems import near, quoted
+from netlab.model.tunnel import Gre, Vxlan
 from netlab.units import (
     format_rate,
     format_ratio,
@@ -314,6 +315,13 @@ RULE = Record(
         "nft": Word(_text, _same, _TEXT),
     },
 )
+
+TUNNELS: dict[str, Record] = {
+    "vxlan": Record(
+        Vxlan, {"id": COUNT, "port": COUNT, "family": choice("family", ("ipv4", "ipv6"))}
+    ),
+    "gre": Record(Gre, {"key": COUNT}),
+}
 
 DROP = Record(DropRule, {"match": MATCH, "nth": COUNTS, "every": COUNT, "per_flow": SWITCH})
 SLOT = Record(Slot, {"minimum": TIME, "maximum": TIME, "packets": COUNT, "bytes": SIZE})

@@ -715,16 +715,23 @@ class _Reading:
         defaults: LinkDefaults = self.link_defaults
         mtu = defaults.mtu if model.mtu is None else model.mtu
         offloads = defaults.offloads if model.offloads is None else model.offloads
+        settings = self._settings(model, mark)
+        if model.tunnel is None:
+            settings = {**self.link_settings, **settings}
+            mtu = DEFAULT_MTU if mtu is None else mtu
+        else:
+            mtu = model.mtu or 0  # defaults are for cables
         return LinkSpec(
             ends,
             model.name,
-            {**self.link_settings, **self._settings(model, mark)},
+            settings,
             tuple(directions),
             model.prefix or (),
             model.prefix is not None,
-            DEFAULT_MTU if mtu is None else mtu,
+            mtu,
             bool(offloads),
             mark,
+            model.tunnel,
         )
 
     def _settings(self, model: Settings, mark: Mark) -> dict[str, Any]:

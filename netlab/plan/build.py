@@ -1,7 +1,7 @@
 """Topology → Plan: what has to be done, in an order that works.
 
 The order is: nodes, the sysctls that interfaces inherit, links, the sysctls of single interfaces,
-bridges, offloads, addresses, up, routes, queue disciplines, wires.
+tunnels, bridges, offloads, addresses, up, routes, queue disciplines, wires.
 
 A link that is impaired gets a hidden *middle node*: both ends are joined to it, a bridge passes
 packets on, and queue disciplines sit on the two ports where packets leave it. With the wire as back
@@ -30,6 +30,7 @@ from netlab.plan.operations import (
     AddQdisc,
     AddRoute,
     AddTap,
+    AddTunnel,
     AddVeth,
     AddWire,
     CheckCongestion,
@@ -116,7 +117,7 @@ def _operations(
             yield SetSysctl(middle_node(link), key, value, link.mark)
 
     for link in topology.links:
-        if link in tapped:
+        if link in tapped or link.tunnel is not None:
             continue
         if link in ported:
             middle, mtu = middle_node(link), max(link.a.mtu, link.b.mtu)
@@ -128,6 +129,11 @@ def _operations(
     for link in tapped:
         for end in link.ends:
             yield AddTap(_veth_end(end), link.mark)
+    for link in topology.links:
+        if link.tunnel is not None:
+            near, far = link.tunnel.ends
+            yield AddTunnel(_veth_end(link.a), link.tunnel.kind, near, far, link.mark)
+            yield AddTunnel(_veth_end(link.b), link.tunnel.kind, far, near, link.mark)
     yield from late
     for node in topology.nodes:
         if node.firewall:

@@ -41,6 +41,7 @@ from netlab.plan.operations import (
     AddQdisc,
     AddRoute,
     AddTap,
+    AddTunnel,
     AddVeth,
     AddWire,
     ChangeQdisc,
@@ -134,7 +135,9 @@ class _Facts:
 
     def __init__(self, operations: Iterable[Operation]) -> None:
         self.nodes: dict[str, AddNode] = {}
-        self.pairs: dict[frozenset[_Device], tuple[frozenset[VethEnd], bool]] = {}  # True: TAPs
+        # What goes and comes together: the ends of a veth, of a wire with TAPs (True: each goes by
+        # itself), one end of a tunnel.
+        self.pairs: dict[frozenset[_Device], tuple[frozenset[VethEnd | AddTunnel], bool]] = {}
         self.taps: dict[_Device, VethEnd] = {}
         self.sysctls: dict[tuple[str, str], SetSysctl] = {}
         self.bridges: dict[_Device, AddBridge] = {}
@@ -155,6 +158,8 @@ class _Facts:
                     self.pairs[devices] = frozenset((a, b)), False
                 case AddTap(end):
                     self.taps[end.node, end.name] = end
+                case AddTunnel(end):
+                    self.pairs[frozenset(((end.node, end.name),))] = frozenset((op,)), True
                 case SetSysctl(node, key):
                     self.sysctls[node, key] = op
                 case AddBridge(node, name):
@@ -294,7 +299,7 @@ class _Difference:
                 needed = node in self.fresh_nodes
             case AddVeth(a, b):
                 needed = (a.node, a.name) in self.fresh or (b.node, b.name) in self.fresh
-            case AddTap(end):
+            case AddTap(end) | AddTunnel(end):
                 needed = (end.node, end.name) in self.fresh
             case SetSysctl(node, key):
                 same = self.old.sysctls.get((node, key)) == op

@@ -20,6 +20,7 @@ from ipaddress import (
 
 from netlab.model.firewall import Firewall
 from netlab.model.topology import NOWHERE, PLAIN, Mark, RouteOptions, Topology
+from netlab.model.tunnel import TunnelKind, Vxlan
 from netlab.plan.firewall import nft
 from netlab.plan.qdiscs import Qdisc
 
@@ -85,6 +86,8 @@ class AddVeth:
         return ((*first, "netns", a.node, "type", "veth", *peer, "netns", b.node),)
 
 
+GRE_TTL = 64
+"""Of the packets outside; the kernel would take that of the packet inside."""
 TAP_RING = 4096
 """Frames a TAP device holds until the wire reads them; more are dropped, and counted."""
 
@@ -106,6 +109,35 @@ class AddTap:
             (*ip, "tuntap", "add", "dev", end.name, "mode", "tap"),
             (*ip, "link", "set", end.name, *born),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class AddTunnel:
+    """Give a node one end of a tunnel, between its address `local` and another node's `remote`."""
+
+    end: VethEnd
+    kind: TunnelKind
+    local: IPv4Address | IPv6Address
+    remote: IPv4Address | IPv6Address
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def node(self) -> str:
+        """The node it is made in."""
+        return self.end.node
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        end, kind = self.end, self.kind
+        ip = ("ip", "-n", end.node, "link", "add", "name", end.name)
+        between = ("local", str(self.local), "remote", str(self.remote))
+        if isinstance(kind, Vxlan):
+            told = ("type", "vxlan", "id", str(kind.id), *between, "dstport", str(kind.port))
+            return ((*ip, "address", end.mac, "mtu", str(end.mtu), *told),)
+        key = () if kind.key is None else ("key", str(kind.key))
+        told = ("type", "gre", *between, "ttl", str(GRE_TTL), *key)
+        return ((*ip, "mtu", str(end.mtu), *told),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -521,6 +553,7 @@ Operation = (
     | SetSysctl
     | AddVeth
     | AddTap
+    | AddTunnel
     | AddBridge
     | SetUp
     | OffloadsOff

@@ -33,7 +33,8 @@ def reboot(topology: Topology, node: str) -> tuple[Plan, Plan]:
     """
     mark = topology.node(node).mark
     early, late = _own(topology, node)
-    taken = [TakeInterface(node, end.name, end.mark) for end in topology.interfaces(node)]
+    cables = [end for end in topology.interfaces(node) if end not in topology.tunnelled]
+    taken = [TakeInterface(node, end.name, end.mark) for end in cables]
     off = (RenewNode(node, mark), *early, *taken, EndFormerNode(node, mark))
     return Plan(topology, off), Plan(topology, tuple(late))
 

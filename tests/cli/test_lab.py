@@ -165,10 +165,13 @@ def test_a_delayed_handshake_passes_for_everybody_on_the_wire(person: Person) ->
 @LIVE
 def test_every_planted_fault_breaks_the_check_it_names(tmp_path: Path) -> None:
     done = netlab("run", "handshake", *UNDELAYED, "--faults", "--results", str(tmp_path), "--json")
-    assert done.returncode in PASSED, done.stdout + done.stderr
     (result,) = json.loads(done.stdout)
     assert len(result["faults"]) == 8
-    assert {fault["outcome"] for fault in result["faults"]} == {"pass"}
+    # Where the machine was too busy to be believed nothing is claimed, and the result says so.
+    unsure = [fault for fault in result["faults"] if fault["outcome"] == "inconclusive"]
+    assert all("not faithful" in fault["reason"] for fault in unsure)
+    assert {fault["outcome"] for fault in result["faults"] if fault not in unsure} == {"pass"}
+    assert done.returncode in ((6,) if unsure else PASSED), done.stdout + done.stderr
 
 
 @LIVE

@@ -453,10 +453,11 @@ def test_doctor_finds_out_by_doing(person: Person) -> None:
 def test_exec_imports_nothing_heavy(lab: Person) -> None:
     code = (
         "import sys; sys.argv[:] = ['netlab', 'exec', 'h1', 'true']\n"
+        "before = set(sys.modules)  # the machine's own sitecustomize may be heavy\n"
         "from netlab.cli import main\n"
         "try: main()\n"
         "finally: print(sorted({'yaml', 'pydantic', 'rich', 'ipaddress', 'subprocess'}"
-        " & set(sys.modules)))"
+        " & (set(sys.modules) - before)))"
     )
     done = subprocess.run(
         (*lab.prefix, "-c", code),

@@ -43,6 +43,9 @@ def text(random: Random) -> str:
         links.append(
             _link(random, host, random.choice([*routers, SWITCH][: None if switch else -1]))
         )
+    if len(hosts) > 1 and random.random() < 0.4:
+        tunnel = {"kind": "vxlan", "id": random.randint(1, 2)}
+        links.append({"name": "inside", "ends": hosts[:2], "tunnel": tunnel})
     random.shuffle(links)
     data: dict[str, Any] = {"name": "changing", "nodes": nodes, "links": links}
     if random.random() < 0.3:

@@ -46,6 +46,8 @@ def cleaned(value: object) -> object:
     """Leave out noise, and the order, which means nothing."""
     if isinstance(value, dict):
         kept = {key: cleaned(item) for key, item in value.items() if key not in NOISE}
+        if value.get("info_kind") in ("vxlan", "gre"):
+            kept["info_data"] = cleaned(value["info_data"])
         if "flags" in value:
             kept["flags"] = sorted(FLAGS & set(value["flags"]))
         return kept

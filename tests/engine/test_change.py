@@ -50,7 +50,10 @@ FILES = {
           a: { role: router, sysctls: { net.ipv4.ip_default_ttl: 99 } }
           b: { sysctls: { net.ipv4.tcp_fin_timeout: 7 } }
           c: { firewall: [{ action: reset, port: 79 }], congestion: reno }
-        links: [a-b, { ends: [a, c], mtu: 1400 }]
+        links:
+          - a-b
+          - { ends: [a, c], mtu: 1400 }
+          - { name: in, ends: ["b:in0", "c:in0"], tunnel: vxlan }
     """,
     "slow": """
         nodes: { a: { role: nat, nat: { outside: a-c } }, b: {}, c: {} }

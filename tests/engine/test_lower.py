@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from netlab.engine import netlink
 from netlab.engine.lower import BURST_MESSAGES, Indexes, Program, lower, sysctl_path
 from netlab.model.topology import Interface, Link, Node, Role, Topology
+from netlab.model.tunnel import Vxlan
 from netlab.plan.build import build
 from netlab.plan.operations import AddAddress, AddNode, AddRoute, AddVeth, SetSysctl, SetUp
 from tests.engine.networks import host_router_host
@@ -150,6 +151,16 @@ def test_pyroute2_reads_our_messages_as_we_mean_them() -> None:
     assert (found.get_attr("RTA_GATEWAY"), found.get_attr("RTA_OIF")) == ("10.0.0.1", 9)
     found = decoded(netlink.route(1, ip_network("0.0.0.0/0"), via, 9))
     assert found.get_attr("RTA_DST") is None
+
+
+def test_a_tunnel_reads_back_as_it_was_meant() -> None:
+    near, far = ip_address("fd00::1"), ip_address("fd00::2")
+    end = (9, "in0", "02:00:00:00:00:07", 1430)
+    found = decoded(netlink.tunnel(5, end, Vxlan(42, 4790, "ipv6"), near, far))
+    assert (found["index"], found.get_attr("IFLA_MTU")) == (9, 1430)
+    data = found.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA")
+    names = ("VXLAN_ID", "VXLAN_LOCAL6", "VXLAN_GROUP6", "VXLAN_PORT")
+    assert [data.get_attr(f"IFLA_{name}") for name in names] == [42, "fd00::1", "fd00::2", 4790]
 
 
 def test_the_kinds_of_operations_all_have_a_lowering() -> None:

@@ -28,6 +28,7 @@ echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6  # it would go on talking 
 ip link add out0 type veth peer name out1
 ip addr add 192.0.2.1/24 dev out0
 ip link set out0 up; ip link set out1 up
+until [ "$(ip -br link show type veth | grep -c ' UP ')" = 2 ]; do sleep 0.05; done
 ip route add 198.51.100.0/24 via 192.0.2.2
 nft -f - <<END
 table inet mine {

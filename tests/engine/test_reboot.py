@@ -38,6 +38,7 @@ nodes:
   s: switch
 links:
   - {ends: [h1, s], mtu: 1400}
+  - {name: in, ends: ["h2:in0", "r:in0"], tunnel: {kind: vxlan, family: ipv6}}
   - h2-s
   - s-gw
   - gw-r

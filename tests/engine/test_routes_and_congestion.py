@@ -135,7 +135,7 @@ def test_a_change_reaches_every_route(notebook: Notebook, word: str) -> None:
     for first in (old, new):
         lab, _ = lifecycle.up(first)
         try:
-            change(lab, new, difference(lab, new))
+            change(lab, difference(lab, new))
             found.append(read_routes(lab, notebook))
         finally:
             lifecycle.down(lab)

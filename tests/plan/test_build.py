@@ -14,6 +14,7 @@ from netlab.plan.operations import (
     AddNode,
     AddQdisc,
     AddRoute,
+    AddTunnel,
     AddVeth,
     OffloadsOff,
     SetSysctl,
@@ -53,6 +54,9 @@ def test_nothing_is_done_to_what_does_not_exist_yet() -> None:
                     assert {a.node, b.node} <= nodes
                     assert not {(a.node, a.name), (b.node, b.name)} & devices
                     devices |= {(a.node, a.name), (b.node, b.name)}
+                case AddTunnel(end=end):
+                    assert end.node in nodes
+                    devices.add((end.node, end.name))
                 case AddBridge(node=node, name=name, ports=ports):
                     assert {(node, port) for port in ports} <= devices
                     devices.add((node, name))

@@ -218,6 +218,7 @@ def plain(value: Any) -> Any:
     return kept
 
 
+TUNNEL = BASE.replace("h2]", "h2, {name: in, ends: [h1, h2], tunnel: {kind: vxlan, id: 1}}]")
 PAIRS = {
     "grow": (BASE, BASE.replace("h2: }", "h2: , h3: }").replace("[h1-r1", "[r1-h3, h1-r1")),
     "shrink": (BASE, "nodes: {h1: , r1: router, h2: }\nlinks: [h1-r1, r1-h2]\n"),
@@ -232,6 +233,13 @@ PAIRS = {
     "secondary": (
         "nodes: [a, b]\nlinks: [{ends: [{node: a, address: [10.0.0.1/24, 10.0.0.9/24]}, b]}]\n",
         "nodes: [a, b]\nlinks: [{ends: [{node: a, address: [10.0.0.9/24]}, b]}]\n",
+    ),
+    "tunnel": (BASE, TUNNEL),
+    "no tunnel": (TUNNEL, BASE),
+    "another tunnel": (TUNNEL.replace("id: 1", "id: 2"), TUNNEL),
+    "tunnel moved": (
+        TUNNEL.replace("nodes: {", "nodes: {h0: ,").replace("[h1-", "[h0-h1, h1-"),
+        TUNNEL,
     ),
     "role": (
         BASE,
