@@ -162,7 +162,7 @@ def the_large_transfer_stands_still(each: Evidence) -> Verdict:
     ).equals([])
 
 
-@lab.check(on=HOLES)
+@lab.check(on=HOLES, timing=True)
 def full_segments_are_sent_again_and_again(each: Evidence) -> Verdict:
     """The first full segment leaves at least three times, each wait twice the one before."""
     times = timeouts(each)

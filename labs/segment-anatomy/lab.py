@@ -22,6 +22,12 @@ DUMP = (
     "04d2005000000001" "00000000a0027210fe300000"  # TCP
     "020405b40402080a000000000000000001030307"  # options of TCP
 )  # fmt: skip
+FIELDS = [
+    *("version 4", "header length 5 (20 octets)", "total length 60", "identification 0x1c46"),
+    *("DF set", "TTL 64", "protocol 6 (TCP)", "source 192.168.1.100", "destination 192.168.1.101"),
+    *("source port 1234", "destination port 80", "sequence number 1", "data offset 10 (40 octets)"),
+    *("SYN set", "window 29200", "MSS 1460", "shift 7 (times 128)"),
+]
 RIGHT = "0x9a5c, 0x4cb3"
 OPTIONS_OF_A_SYN = [
     "maximum segment size",
@@ -128,17 +134,20 @@ def answers(seen: Evidence) -> int:
 
 @lab.check(on=PRINTED)
 def the_dump_is_a_syn_to_port_80(each: Evidence) -> Verdict:
-    """A SYN from port 1234 to port 80, number 1, window 29200, MSS 1460, window shift 7."""
+    """Each field says so: from 192.168.1.100 port 1234, number 1, window 29200, MSS 1460, shift 7.
+
+    Fields of checksums aside, of which the next check tells, those that are not named are 0.
+    """
     packet = printed(each)
-    head = tcp(packet)
+    headers = [packet.header("IPv4"), tcp(packet), *packet.options("TCP")]
     read = [
-        flags(packet),
-        *(head[name].value for name in ("source port", "destination port")),
-        *(head[name].value for name in ("sequence number", "window")),
-        *(o["MSS"].value for o in packet.options("TCP") if o.name == "maximum segment size"),
-        *(o["shift"].value for o in packet.options("TCP") if o.name == "window scale"),
+        f"{field.name} {field.text}"
+        for header in headers
+        if header is not None
+        for field in header.fields
+        if field.value and field.name not in ("checksum", "kind", "length")
     ]
-    return expect(read, seen_in="the option `dump`").equals(["SYN", 1234, 80, 1, 29200, 1460, 7])
+    return expect(read, seen_in="the option `dump`").equals(FIELDS)
 
 
 @lab.check(on=PRINTED)

@@ -108,19 +108,19 @@ def segments(seen: Evidence) -> tuple[Segment, ...]:
 def samples(seen: Evidence) -> list[float | None]:
     """Return an RTT in seconds for each ACK of new data at the client; None where TSecr gives none.
 
-    The segment that made the server write this TSecr is the first one with that TSval; clocks
-    tick once a millisecond, so several segments may have it.
+    An echo is that of the segment which begins where the ACK before has ended (RFC 7323 §4.3), so
+    the first one that an ACK answers, not the last.
     """
-    born: dict[int, int] = {}
+    born: dict[tuple[int, int], int] = {}
     found: list[float | None] = []
     highest = 1
     for segment in segments(seen):
         if segment.forward and segment.tsval is not None:
-            born.setdefault(segment.tsval, segment.time_ns)
+            born.setdefault((segment.seq, segment.tsval), segment.time_ns)
         elif not segment.forward and segment.ack > highest and not segment.flags & SYN:
-            highest = segment.ack
-            sent = None if segment.tsecr is None else born.get(segment.tsecr)
+            sent = None if segment.tsecr is None else born.get((highest, segment.tsecr))
             found.append(None if sent is None else (segment.time_ns - sent) / 1e9)
+            highest = segment.ack
     return found
 
 
@@ -162,7 +162,7 @@ def switched_off_there_is_none(off: Evidence) -> Verdict:
 
 @lab.check(on=WITH)
 def every_ack_gives_an_rtt(each: Evidence) -> Verdict:
-    """Each ACK of new data echoes the TSval of a segment that was sent before it."""
+    """Each ACK of new data echoes the TSval of the first segment that it answers."""
     found = samples(each)
     useless = sum(sample is None for sample in found)
     return expect(useless, what="ACKs without an RTT").equals(0) & expect(

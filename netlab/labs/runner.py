@@ -311,7 +311,8 @@ class _Run:
         """Take the end of a job; return one to run instead where this one was disturbed.
 
         A recording that others beside it have made suspect is not kept: the same runs once more,
-        alone. What a check says has no part in that.
+        alone. What a check says has no part in that. That of a fault is kept where its stamp does
+        not matter.
         """
         path = self.folder / task.at
         result = ending.result
@@ -322,7 +323,7 @@ class _Run:
             result = VariationResult(task.variation, status, summary, ending.reason, path.name)
             if status == "error":
                 self.settings.watch.said(job, f"{job.name}: error, {ending.reason}")
-        elif task.fault is None and result.fidelity in ("suspect", "invalid") and ending.beside:
+        elif ending.beside and self._disturbed(task, result):
             why = ", ".join(result.fidelity_reasons)
             self.settings.watch.said(job, f"{job.name}: disturbed ({why}); runs again, alone")
             shutil.rmtree(path)
@@ -330,6 +331,15 @@ class _Run:
         self.missing.discard(task)
         self._ended[task] = result
         return None
+
+    def _disturbed(self, task: _Task, result: VariationResult) -> bool:
+        """Tell whether what came of a task is worth less for what ran beside it."""
+        if task.fault is None or result.fidelity == "invalid":
+            return result.fidelity in ("suspect", "invalid")
+        breaks = task.fault.breaks
+        return result.fidelity == "suspect" and any(
+            check.timing for check in self.lab.checks if check.name == breaks
+        )
 
     def finish(self, *, interrupted: bool = False) -> LabResult:
         """Judge what was recorded and write the results."""
