@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page
 
-from netlab.analysis import headers
+from netlab import notebook
+from netlab.analysis import headers, journal
 from netlab.analysis.frames import read
+from netlab.analysis.segments import Segment
 from netlab.report import bundle, document, page
+from tests.analysis import journals
 from tests.browser.conftest import LABS, Watched
 from tests.browser.traffic import bulk
 
@@ -158,12 +162,34 @@ def test_layers_and_states_say_what_they_are_when_chosen(tmp_path: Path, watched
     watched.quiet()
 
 
-def test_why_a_packet_was_lost_is_told_by_the_wire(tmp_path: Path, watched: Watched) -> None:
-    opened = watched.open(report("eleven-states", tmp_path))
+def journalled(folder: Path) -> Path:
+    """Return a run in which a wire keeps account of what was lost: kept recordings have none."""
+    run = folder / "run"
+    shutil.copytree(LABS / "eleven-states" / "recording", run)
+    opened = notebook.open(run)
+    assert isinstance(opened, notebook.Run)
+    lost = [
+        (passage.packet, passage.sights[-1].time_ns + 1000, journal.Verdict.EXACT)
+        for passage in opened["simultaneous-open"].journeys().lost
+        if isinstance(passage.packet, Segment)
+    ]
+    assert lost
+    journals.write(run / "simultaneous-open" / "wire" / "middle.journal", "middle", lost)
+    page = folder / "run.html"
+    page.write_text(document.of_run(run, plotly=plotly()), encoding="utf-8")
+    return page
+
+
+def test_a_wire_tells_why_a_packet_was_lost_and_when(tmp_path: Path, watched: Watched) -> None:
+    opened = watched.open(journalled(tmp_path))
     opened.get_by_label("variation").select_option("simultaneous-open")
-    lost = opened.locator(".nl-lost")
-    lost.first.click()
-    assert "still inside when the wire ended on" in opened.locator(".nl-sights").inner_text()
+    opened.locator(".nl-lost").first.click()
+    why = "dropped by a rule for this very packet on middle"
+    assert why in opened.locator(".nl-sights").inner_text()
+    opened.locator(".nl-plots").first.scroll_into_view_if_needed()
+    wires = opened.get_by_role("img", name="Packets inside the links")
+    wires.wait_for(timeout=20_000)
+    assert "dropped: exact" in (wires.get_attribute("aria-label") or "")
     watched.quiet()
 
 
@@ -174,6 +200,14 @@ def test_plots_are_drawn_when_they_come_into_view(tmp_path: Path, watched: Watch
     captions = opened.locator(".nl-plots figcaption b").all_inner_texts()
     assert "Sequence numbers over time" in captions
     assert "Round trip times" in captions
+    ranges = "all => all.map(e => e.layout.xaxis.range.map(x => x.toFixed(9)).join())"
+    plots = opened.locator(".nl-plot")
+    assert len(set(plots.evaluate_all(ranges))) == 1
+    plots.first.evaluate("e => Plotly.relayout(e, {'xaxis.range': [0.001, 0.002]})")
+    opened.wait_for_timeout(200)
+    assert set(plots.evaluate_all(ranges)) == {"0.001000000,0.002000000"}
+    names = plots.evaluate_all("all => all.map(e => e.getAttribute('aria-label')).join()")
+    assert "undefined" not in names
     watched.quiet()
 
 

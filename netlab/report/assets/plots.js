@@ -26,11 +26,11 @@ function kind(x) {
 }
 
 function line(name, x, y, more = {}) {
-  return { name, x, y, type: kind(x), mode: "lines", line: { width: 1.5, ...more.line }, ...more };
+  return { name, x, y, type: kind(x), mode: "lines", ...more, line: { width: 1.5, ...more.line } };
 }
 
 function dots(name, x, y, more = {}) {
-  return { name, x, y, type: kind(x), mode: "markers", marker: { size: 5, ...more.marker }, ...more };
+  return { name, x, y, type: kind(x), mode: "markers", ...more, marker: { size: 5, ...more.marker } };
 }
 
 // Time-sequence as tcptrace draws it: each segment a bar from its first number to its last, the
@@ -93,7 +93,7 @@ function windows(scene, rows, samples) {
     for (const [key, name] of [["snd_cwnd", "cwnd"], ["snd_ssthresh", "ssthresh"], ["unacked", "unacknowledged"]]) {
       if (!s.figures[key] || !mss) continue;
       const octets = s.figures[key].map((v, k) => (v === null || v > 1e6 ? null : v * mss[k]));
-      if (octets.some((v) => v)) traces.push(line(`${name}, ${s.node}`, at, octets, { visible: key === "unacked" ? "legendonly" : true }));
+      if (octets.some((v) => v)) traces.push(line(`${name}, ${s.node}`, at, octets, { line: { shape: "hv" }, visible: key === "unacked" ? "legendonly" : true }));
     }
     if (s.figures.snd_wnd) traces.push(line(`peer's window, ${s.node}`, at, s.figures.snd_wnd, { visible: "legendonly" }));
   }
@@ -117,7 +117,7 @@ function times(scene, rows, samples) {
     const at = s.at.map((ns) => ns / SEC);
     for (const [key, name] of [["rtt", "smoothed RTT"], ["rto", "RTO"]]) {
       const values = (s.figures[key] || []).map((v) => (v === null ? null : v / 1000));
-      if (values.some((v) => v)) traces.push(line(`${name}, ${s.node}`, at, values, { visible: key === "rto" ? "legendonly" : true }));
+      if (values.some((v) => v)) traces.push(line(`${name}, ${s.node}`, at, values, { line: { shape: "hv" }, visible: key === "rto" ? "legendonly" : true }));
     }
   }
   return [{ title: "Round trip times", axis: "ms", traces, note: "Points: from data to its acknowledgment, in the capture. Lines: what the kernel reckons with." }];
@@ -164,16 +164,16 @@ function inside(scene) {
     if (wire.inside.length > 1) {
       traces.push(line(`inside ${wire.link}`, wire.inside.map(([at]) => at / SEC), wire.inside.map(([, n]) => n), { line: { shape: "hv", width: 1 } }));
     }
-    const words = [...new Set(wire.drops.map((d) => d[2]))];
+    const words = [...new Set(wire.drops.map((d) => d[1]))];
     for (const word of words) {
-      const these = wire.drops.filter((d) => d[2] === word);
+      const these = wire.drops.filter((d) => d[1] === word);
       traces.push(dots(`dropped: ${word}`, these.map((d) => d[0] / SEC), these.map(() => 0), { marker: { symbol: "x", size: 8 } }));
     }
   }
   return [{ title: "Packets inside the links", axis: "packets", traces, note: "From the journals of the wires: packets that wait or travel, and those that were dropped." }];
 }
 
-export function layout(axis, marks) {
+export function layout(axis, marks, range) {
   const style = getComputedStyle(document.querySelector(".nl") ?? document.body);
   const [ink, faint, paper] = ["--ink", "--rule", "--paper"].map((name) => style.getPropertyValue(name).trim());
   const ruled = { gridcolor: faint, zerolinecolor: faint, linecolor: faint, automargin: true };
@@ -182,27 +182,45 @@ export function layout(axis, marks) {
     font: { color: ink, family: "inherit", size: 12 }, hovermode: "closest", dragmode: "pan",
     colorway: ["#2b6cb0", "#c05621", "#2f855a", "#b83280", "#6b46c1", "#718096", "#b7791f", "#2c7a7b"],
     legend: { orientation: "h", y: 1.14, x: 0, xanchor: "left" },
-    xaxis: { title: { text: "s" }, ...ruled }, yaxis: { title: { text: axis }, rangemode: "tozero", ...ruled },
+    xaxis: { title: { text: "s" }, range: [...range], ...ruled }, yaxis: { title: { text: axis }, rangemode: "tozero", ...ruled },
     shapes: marks.map((m) => ({ type: "line", x0: m.at / SEC, x1: m.at / SEC, yref: "paper", y0: 0, y1: 1, line: { width: 1, dash: "dot", color: faint } })),
   };
 }
 
 export function draw(Plotly, scene, number, into, onPacket) {
   const rows = scene.of(number);
-  const [from, to] = [scene.at[rows[0]] - 1e6, Math.max(...rows.slice(-500).map((i) => scene.end[i])) + 1e6];
+  const [from, to] = [scene.at[rows[0]], Math.max(...rows.slice(-500).map((i) => scene.end[i]))];
+  const pad = Math.max(1e6, (to - from) * 0.02);
+  const range = [(from - pad) / SEC, (to + pad) / SEC];
   const marks = (scene.marks ?? []).filter((m) => m.kind === "phase" && m.at >= from && m.at <= to);
   const found = plots(scene, number);
   if (!found.length) into.append(html("p", { class: "nl-hint" }, "There is nothing to plot here."));
+  const places = [];
   for (const { title, traces, axis, note } of found) {
-    const place = html("div", { class: "nl-plot" });
+    const place = html("div", { class: "nl-plot", role: "img", "aria-label": `${title}: ${traces.map((t) => t.name).join(", ")}` });
     into.append(html("figure", {}, html("figcaption", {}, html("b", {}, title), ` ${note}`), place));
-    Plotly.newPlot(place, traces, layout(axis, marks), { displaylogo: false, responsive: true, scrollZoom: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
+    Plotly.newPlot(place, traces, layout(axis, marks, range), { displaylogo: false, responsive: true, scrollZoom: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
     place.on("plotly_click", ({ points }) => {
       const index = points[0].customdata;
       onPacket(index ?? nearest(scene, number, points[0].x * SEC));
     });
+    place.on("plotly_relayout", (change) => together(Plotly, places, place, change, range));
+    places.push(place);
   }
   return found.length;
+}
+
+// All plots of a connection show the same stretch of time.
+function together(Plotly, places, moved, change, whole) {
+  const back = change["xaxis.autorange"];
+  const range = back ? whole : change["xaxis.range"] ?? [change["xaxis.range[0]"], change["xaxis.range[1]"]];
+  if (range[0] === undefined) return;
+  for (const place of places) {
+    const [left, right] = place.layout.xaxis.range;
+    if ((back || place !== moved) && (left !== range[0] || right !== range[1])) {
+      Plotly.relayout(place, { "xaxis.range": [...range] });
+    }
+  }
 }
 
 function nearest(scene, number, at) {
