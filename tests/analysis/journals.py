@@ -24,4 +24,4 @@ def write(path: Path, link: str, fates: Iterable[tuple[Segment, int, Verdict]]) 
         )
         for index, (one, at_ns, verdict) in enumerate(fates)
     ]  # fmt: skip
-    path.write_bytes(head + b"".join(rows))
+    path.write_bytes(head.ljust(HEADER_SIZE, b"\0") + b"".join(rows))
