@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -28,6 +29,14 @@ def _print_json(value: object) -> None:
 @click.option("--name", metavar="NAME", help="Call the lab so, not as its file says.")
 @click.option("--rootless/--no-rootless", default=None, help="Use a user namespace (or refuse to).")
 @click.option("--named", is_flag=True, help="Give the nodes names for `ip netns` too (root).")
+@click.option(
+    "--external",
+    "ways_out",
+    multiple=True,
+    metavar="[NODE=]IF[,…]",
+    help="Give a node (the only nat) an interface on the network of this machine's interface IF: "
+    "IF,ADDRESS/LENGTH,GATEWAY (root; repeatable).",
+)
 @impair_option
 @click.option("--dry-run", is_flag=True, help="Print what would be done, as a script; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the lab as JSON.")
@@ -38,6 +47,7 @@ def up(
     name: str | None,
     rootless: bool | None,
     named: bool,
+    ways_out: tuple[str, ...],
     impair: str | None,
     dry_run: bool,
     as_json: bool,
@@ -47,12 +57,19 @@ def up(
 
     wanted = Backend(impair) if impair else None
     topology = load_topology(file, topo, settings)
+    from netlab.engine import external, lifecycle
+
+    out = [external.parse(text, topology) for text in ways_out]
     if dry_run:
         from netlab.plan.script import script
 
-        click.echo(script(plan_here(topology, wanted, rootless=rootless)), nl=False)
+        plan = external.translated(plan_here(topology, wanted, rootless=rootless), out)
+        click.echo(script(plan), nl=False)
+        for one in out:
+            click.echo(f"\n# --external {one}")
+            for argv in one.commands:
+                click.echo(shlex.join(argv))
         return
-    from netlab.engine import lifecycle
 
     began = time.monotonic()
     _check_name(name)
@@ -62,6 +79,7 @@ def up(
         rootless=rootless,
         named=named,
         impair=wanted,
+        ways_out=out,
         # From here the lab stays and we say so: status 130 would be untrue.
         past_return=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )

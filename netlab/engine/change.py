@@ -117,6 +117,11 @@ def _means(lab: Lab, *topologies: Topology) -> tuple[Capabilities | None, Backen
 def change(lab: Lab, wanted: Change) -> None:
     """Make a lab another (`netlab.engine.apply.exclusive` keeps others away meanwhile)."""
     _refuse_torn(lab)
+    if lab.state.get("external"):
+        raise UsageError(
+            f"the lab {lab.id!r} has a way out (--external), and `apply` would lose it",
+            hint=f"`netlab down {lab.id}` and `up` again",
+        )
     topology, plan = wanted.wanted, wanted.plan
     whole = Plan(topology, build(topology, *_means(lab, topology)).operations)
     processes.refuse_impossible(topology, rootless=lab.state["rootless"])
@@ -243,6 +248,8 @@ def reboot(lab: Lab, node: str, *, off: float = 0.0) -> None:
     topology = running(lab)
     if node not in topology.by_name:
         raise UsageError(f"{node!r} is the middle of a link, which cannot be rebooted")
+    if any(way.startswith(f"{node}=") for way in lab.state.get("external", [])):
+        raise UsageError(f"{node!r} has a way out (--external), which a reboot would cut off")
     shaped = live.own_qdiscs(lab, node)
     indexes = indexes_of(lab)
     by_hand = {name: kept for name, kept in lab.state.get("sysctls", {}).items() if name != node}

@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from netlab.engine import cgroups, channel, state
@@ -22,6 +22,7 @@ from netlab.errors import EngineError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from netlab.engine.external import External
     from netlab.engine.supervisor import Supervisor
     from netlab.model.topology import Topology
     from netlab.plan.backend import Backend
@@ -56,6 +57,7 @@ def up(
     named: bool = False,
     plan: Plan | None = None,
     impair: Backend | None = None,
+    ways_out: Sequence[External] = (),
     step: Callable[[int], None] | None = None,
     past_return: Callable[[], object] | None = None,
 ) -> tuple[Lab, bool]:
@@ -63,16 +65,17 @@ def up(
 
     `past_return` is called when the lab is complete and about to stay: an interrupt that comes
     later comes too late. `impair` is the one back end that may impair links (None: the best).
-    UsageError when another network runs under the name. With `named` the nodes have names under
-    /run/netns too.
+    `ways_out` are interfaces on networks of this machine. UsageError when another network runs
+    under the name. With `named` the nodes have names under /run/netns too.
     """
-    from netlab.engine import processes, supervisor
+    from netlab.engine import external, processes, supervisor
 
     lab = name or topology.name
     root = state.make_root()
     held = _claim(f"{root}/{lab}")
     if isinstance(held, Lab):
-        if held.state.get("digest") == digest(topology):
+        same = held.state.get("external", []) == [str(one) for one in ways_out]
+        if same and held.state.get("digest") == digest(topology):
             return held, False
         raise UsageError(
             f"a lab called {lab!r} runs already, with another network",
@@ -84,20 +87,24 @@ def up(
         stack.pop_all()
         stack.callback(started.end)
         processes.refuse_impossible(topology, rootless=started.rootless)
+        external.refuse_impossible(ways_out, topology, rootless=started.rootless)
         if plan is None:
             plan = supervisor.plan_for(started, topology, impair)
+        plan = external.translated(plan, ways_out)
         if named:
             from netlab.engine import named as names
 
             names.refuse_impossible(_nodes(plan), rootless=started.rootless)
         started.build(plan, step=step, meanwhile=lambda: remember(held.folder, topology))
+        external.attach(started, plan, ways_out)
         started.hosts(supervisor.hosts(plan))
         if named:
             _name(plan, started)
         _start_processes(topology, plan, started)
         if past_return is not None:
             past_return()
-        started.commit(digest=digest(topology), impair=impair)
+        told = [str(one) for one in ways_out]
+        started.commit(digest=digest(topology), impair=impair, external=told)
         started.channel.close()
         started.agent.ended(5.0)
         held.release()

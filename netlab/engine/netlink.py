@@ -138,6 +138,18 @@ def tunnel(
     return message(NEWLINK, CREATE | EXCL, body + attribute(18, info), sequence)
 
 
+def macvlan(sequence: int, end: tuple[int, str], parent: int, namespace: int) -> bytes:
+    """An interface (index, name) on another one's network, born in another namespace.
+
+    `parent` is an index in the namespace the request is made in, `namespace` a descriptor.
+    """
+    index, name = end
+    body = _IFINFO.pack(AF_UNSPEC, 0, index, 0, 0) + attribute(3, name.encode() + b"\0")
+    body += u32(5, parent) + u32(28, namespace)  # IFLA_LINK, IFLA_NET_NS_FD
+    info = attribute(1, b"macvlan") + attribute(2, u32(1, 4))  # IFLA_MACVLAN_MODE: bridge
+    return message(NEWLINK, CREATE | EXCL, body + attribute(18, info), sequence)
+
+
 def bridge(sequence: int, index: int, name: str) -> bytes:
     """A bridge that forwards at once: no spanning tree, no multicast snooping."""
     # IFLA_BR_STP_STATE, IFLA_BR_MCAST_SNOOPING

@@ -50,7 +50,7 @@ ip link add name eth1 address 02:63:c3:70:50:ec mtu 1500 netns r1 type veth peer
 ip link add name eth0 address 02:31:9b:98:f8:11 mtu 1500 netns r2 type veth peer name p1 address 02:b6:d5:d5:c4:e0 mtu 1500 netns r1-r2.wire
 ip link add name eth1 address 02:cb:6b:61:28:09 mtu 1500 netns r2 type veth peer name eth0 address 02:97:a8:76:ca:ba mtu 1500 netns h2
 
-# Changes of a running lab
+# Tunnels: packets inside packets, between addresses of two nodes
 ip -n h1 link add name site0 address 02:73:fa:2a:18:68 mtu 1450 type vxlan id 42 local 10.212.161.1 remote 10.214.86.2 dstport 4789
 ip -n h2 link add name site0 address 02:be:fd:1d:a2:f5 mtu 1450 type vxlan id 42 local 10.214.86.2 remote 10.212.161.1 dstport 4789
 
