@@ -495,6 +495,8 @@ class RunningNode:
                     raise EngineError(f"a program in node {self.name!r} cannot be killed")
                 self._channel.request({"do": "end", "tag": tag, "grace": 0.2})
                 killed, end = True, time.monotonic() + 10.0
+                # Its end may have come in while we waited for the answer.
+                finished = self._channel.peek(tag, "exit")
                 continue
             for key, _ in selector.select(left):
                 if key.fileobj is self._channel:
