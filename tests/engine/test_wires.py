@@ -131,6 +131,28 @@ def test_packet_sockets_do_where_there_is_no_tap(notebook: Notebook, rootless: b
     assert {counters[end]["kind"] for end in "ab"} == {"packet"}
 
 
+def may_go_first() -> bool:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.needs("root", "ping")
+@pytest.mark.skipif(not may_go_first(), reason="this machine lets nobody go before others")
+def test_a_wire_with_little_to_do_goes_before_other_work(notebook: Notebook) -> None:
+    # Idle for longer than it may work without rest (20 ms) before each packet, and while it is on.
+    with open_stage(two("delay: 50ms"), notebook, impair=Backend.WIRE) as stage:
+        stage.node("a").run(["ping", "-4", "-c", "3", "-i", "0.3", "b"], timeout=30)
+        tasks = [int(task.name) for task in Path(f"/proc/{pid_of_wire(notebook)}/task").iterdir()]
+        names = {Path(f"/proc/{task}/comm").read_text().strip(): task for task in tasks}
+        assert os.sched_getscheduler(names["wire"]) == os.SCHED_FIFO
+
+
 @pytest.mark.needs("tun", "root")
 def test_a_wire_that_is_gone_is_a_cable_that_is_cut(notebook: Notebook) -> None:
     lab, _ = lifecycle.up(two("delay: 1ms"), impair=Backend.WIRE)

@@ -504,6 +504,7 @@ impl Rank {
         }
     }
 
+    /// The worker has just woken; only from here on does it have no rest.
     fn slept(&mut self, now: u64) {
         self.rested_ns = now;
         if self.allowed && !self.immediate && now - self.since_ns > RANK_NS {
@@ -581,11 +582,12 @@ impl Loop {
                 let asked = if busy { Some(0) } else { self.pause() };
                 let before = sys::monotonic_ns();
                 waiting.wait(asked).attempting(|| "wait for frames".into())?;
-                if let (Some(ns), false) = (asked, busy) {
-                    if ns > 0 {
-                        rank.slept(before);
+                if asked != Some(0) {
+                    let woken = sys::monotonic_ns();
+                    rank.slept(woken);
+                    if let Some(ns) = asked {
                         self.figures.sleeps += 1;
-                        let overslept = sys::monotonic_ns().saturating_sub(before + ns);
+                        let overslept = woken.saturating_sub(before + ns);
                         self.figures.max_overslept_ns = self.figures.max_overslept_ns.max(overslept);
                     }
                 }
