@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "apply": ("lifecycle:apply", "Turn a running lab's network into that of a topology file."),
     "link": ("live:link", "Show links, set them up and down, let them flap."),
     "sysctl": ("live:sysctl", "Show and set the sysctls of a node."),
+    "top": ("top:top", "Watch nodes, links and connections: rates, drops, windows."),
     "capture": ("capture:capture", "Packets as they pass, to Wireshark, a file or the terminal."),
     "pingall": ("pingall:pingall", "Every host pings every other one."),
     "reboot": ("live:reboot", "Switch a node off without a word, and on again."),
@@ -52,7 +53,7 @@ ALIASES = {"deploy": "up", "destroy": "down", "connect": "shell"}
 # The sections of --help, each with the commands it begins; one that stands nowhere comes last.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Networks": ("up", "down", "status", "inspect", "gc"),
-    "Inside a running network": ("exec", "shell", "logs", "capture", "pingall"),
+    "Inside a running network": ("exec", "shell", "logs", "top", "capture", "pingall"),
     "Changing a running network": ("apply", "link", "tc", "sysctl", "reboot"),
     "Topology files": ("plan", "graph", "schema"),
     "Labs and captures": ("lab", "compare", "claims", "report", "pcap"),

@@ -107,6 +107,9 @@ def _follow(job: GuestProcess) -> int:
         return job.follow(sinks)
     except KeyboardInterrupt:
         job.signal(signal.SIGINT)
+    except BrokenPipeError:  # whoever read our output has gone
+        job.stop(0.5)
+        return 0
     try:
         return job.follow(sinks, timeout=30)
     except (KeyboardInterrupt, TimeoutError):

@@ -26,11 +26,10 @@ from typing import Any, NamedTuple
 
 from netlab.engine.captures import Counters, command, final_counters, live_counters
 from netlab.engine.channel import Channel, ChannelClosedError
-from netlab.engine.programs import tool
+from netlab.engine.programs import spawn_on, tool
 from netlab.engine.reach import check_node
 from netlab.engine.state import Lab
 from netlab.engine.streams import LineSplitter, Merger, Packet, PcapSplitter
-from netlab.engine.supervisor import checked
 from netlab.errors import CommandError, NotReadyError, UsageError
 from netlab.recording import pcapng
 
@@ -299,18 +298,13 @@ class LiveCapture:
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         with contextlib.suppress(OSError):  # the user may have used up what pipes may hold
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, AT_ONCE)
-        request: Json = {
-            "do": "spawn",
-            "node": place.node,
-            "argv": argv,
-            "env": dict(os.environ),
-            "tag": tag,
-            "name": f"capture-{place.interface}",
-            "ready": {"line": "listening on", "stream": "stderr"},
-        }
         tap = Tap(number, place, tag, read, said)
+        ready = {"line": "listening on", "stream": "stderr"}
+        name = f"capture-{place.interface}"
         try:
-            checked(self._connection.request(request, (null, write, said)))
+            spawn_on(
+                self._connection, tag, place.node, name, argv, (null, write, said), ready=ready
+            )
         except BaseException:
             tap.close()
             raise

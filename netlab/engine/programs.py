@@ -11,10 +11,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from netlab.errors import CapabilityError
+
+if TYPE_CHECKING:
+    from netlab.engine.channel import Channel
 
 AGENTS = Path(__file__).resolve().parent.parent / "agents"
 
@@ -37,6 +41,36 @@ def handed(value: object) -> Generator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def spawn_on(
+    connection: Channel,
+    tag: int,
+    node: str,
+    name: str,
+    argv: Sequence[str],
+    fds: Sequence[int],
+    *,
+    ready: Mapping[str, str] | None = None,
+) -> None:
+    """Start a program that ends with the connection, on descriptors of the caller's own.
+
+    What happens to it is told under the tag. `node` may be "": where programs run that belong to
+    none.
+    """
+    from netlab.engine.supervisor import checked
+
+    request: dict[str, object] = {
+        "do": "spawn",
+        "node": node,
+        "name": name,
+        "argv": list(argv),
+        "env": dict(os.environ),
+        "tag": tag,
+    }
+    if ready is not None:
+        request["ready"] = dict(ready)
+    checked(connection.request(request, fds))
 
 
 def tool(name: str, remedy: str) -> None:
