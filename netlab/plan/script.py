@@ -56,12 +56,12 @@ _TITLES: dict[type[Operation], str] = {
 
 def script(plan: Plan) -> str:
     """Return a shell script that does what the plan says, with the reason of each part."""
-    topology = plan.topology
+    topology, nodes = plan.topology, _nodes(plan)
     lines = [
         "#!/bin/sh",
         f"# {topology.name}: {_count(topology)}",
-        "# Run as root; to take it away again:",
-        f'#   for n in {_nodes(plan)}; do ip netns del "$n"; done',
+        "# Run as root" + ("; to take it away again:" if nodes else "."),
+        *([f'#   for n in {nodes}; do ip netns del "$n"; done'] if nodes else []),
         "set -e",
     ]
     for kind, operations in groupby(plan.operations, key=type):

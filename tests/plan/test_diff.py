@@ -27,6 +27,7 @@ from netlab.plan.operations import (
     ReplaceRoute,
     SetSysctl,
 )
+from netlab.plan.script import script
 from tests.model.networks import texts
 
 BASE = "nodes: {h1: , r1: router, r2: router, h2: }\nlinks: [h1-r1, r1-r2, r2-h2]\n"
@@ -49,6 +50,13 @@ def test_between_equal_topologies_there_is_nothing_to_do(text: str) -> None:
 def test_a_sysctl_is_one_operation() -> None:
     found = changes(BASE, BASE + "groups: {g: {members: [h1], sysctls: {net.ipv4.tcp_sack: 0}}}\n")
     assert found == [SetSysctl("h1", "net.ipv4.tcp_sack", "0")]
+
+
+def test_a_script_that_makes_no_node_does_not_say_how_to_remove_any() -> None:
+    text = BASE + "groups: {g: {members: [h1], sysctls: {net.ipv4.tcp_sack: 0}}}\n"
+    told = script(diff(loads(BASE), loads(text)))
+    assert "# Run as root.\nset -e\n" in told
+    assert "netns del" not in told
 
 
 def test_a_sysctl_no_longer_wanted_is_reset() -> None:
