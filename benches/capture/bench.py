@@ -370,7 +370,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--timeout", type=float, default=900)
     parser.add_argument("--only", default="full,headers,flows,lossy")
-    parser.add_argument("--skip", default="", help="names of peers not to run, separated by commas")
+    parser.add_argument(
+        "--skip", default="", help="how the names of peers not to run begin, separated by commas"
+    )
     parser.add_argument("--nfstream", help="a Python that can import nfstream")
     parser.add_argument(
         "--write", action="store_true", help="put the tables into benches/README.md"
@@ -381,6 +383,7 @@ def main() -> int:
     scratch.mkdir(parents=True, exist_ok=True)
     programs = build(directory)
     keys = options.only.split(",")
+    skipped = tuple(name for name in options.skip.split(",") if name)
     if unknown := set(keys) - set(BOUNDS):
         parser.error(f"no such capture: {', '.join(sorted(unknown))}")
     texts: list[str] = []
@@ -390,7 +393,7 @@ def main() -> int:
         tools = [
             tool
             for tool in tools_for(capture, programs[0], scratch, options.nfstream)
-            if tool.name not in options.skip.split(",")
+            if not tool.name.startswith(skipped)
         ]
         results = measure(capture, tools, options, scratch)
         texts.append(table(capture, tools, results))
