@@ -197,6 +197,12 @@ def serve(args: argparse.Namespace) -> None:
 
 
 def send(args: argparse.Namespace) -> None:
+    """Make connections one after the other; send over each."""
+    for _ in range(args.count):
+        send_once(args)
+
+
+def send_once(args: argparse.Namespace) -> None:
     """Connect, greet, send, read what is replied, close."""
     family, address = resolve(args.address, args.port, socket.SOCK_STREAM)
     with tcp_socket(family, args) as sock:
@@ -316,6 +322,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
     client = commands.add_parser("send", help="send over TCP")
     client.add_argument("address", help="the server")
+    client.add_argument("--count", type=int, default=1, help="connections to make")
     client.add_argument("--bytes", type=int, default=0, help="how much to send")
     client.add_argument("--parts", type=int, default=1, help="send that much so many times")
     client.add_argument("--source-port", type=int, default=0)

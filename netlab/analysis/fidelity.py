@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, cast
 
 from netlab.analysis import calibration, frames
@@ -160,7 +159,7 @@ def _calibration(recording: Recording) -> Iterator[Doubt]:
 def _captures(recording: Recording) -> Iterator[Doubt]:
     longest = _longest_frames(_topology(recording))
     for name in recording.files("captures/*.json"):
-        counts = _record(recording.path / name)
+        counts = _record(recording, name)
         where = str(counts.get("where", ""))
         kept = int(counts.get("captured", 0))
         lost = int(counts.get("dropped_by_kernel", 0)) + int(counts.get("dropped_by_interface", 0))
@@ -193,7 +192,7 @@ def _wires(recording: Recording) -> Iterator[Doubt]:
     topology = _topology(recording)
     known = {link.name: link for link in (topology.links if topology else ())}
     for name in recording.files("wire/*.json"):
-        for link, counters in _record(recording.path / name).get("links", {}).items():
+        for link, counters in _record(recording, name).get("links", {}).items():
             for doubt in _strains(counters, round_trip(known.get(link))):
                 yield Doubt(doubt.level, f"the wire of link '{link}': {doubt.reason}")
 
@@ -302,10 +301,10 @@ def _topology(recording: Recording) -> Topology | None:
         return None
 
 
-def _record(path: Path) -> Json:
+def _record(recording: Recording, name: str) -> Json:
     try:
-        found: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found: object = json.loads(recording.text(name))
+    except (RecordingError, ValueError):
         return {}
     return cast("Json", found) if isinstance(found, dict) else {}
 

@@ -30,11 +30,14 @@ from netlab.recording.directory import MANIFEST, PACKED, TOPOLOGY, digests, writ
 TEXT = {".json", ".jsonl", ".log", ".txt", ".xml"}
 LARGEST = 100_000
 """Bytes of a kept recording, all files together."""
-UNREAD = ("wire/*.journal", "nodes/*/tcpdump-*", "nodes/*.wire/*", "nodes/*/*.json", "junit.xml")
+UNREAD = (
+    *("wire/*.journal", "nodes/*/tcpdump-*", "nodes/*.wire/*", "nodes/*/*.json"),
+    *("machine/*.std*.log", "junit.xml"),
+)
 """What no check looks at, by its place in a run or in a variation."""
 PACKS = (
     *("captures/*.pcap", "snapshots/*.txt", "tcp_info/*.jsonl", "counters/*.txt"),
-    *("nodes/*/*.log", "machine/*.jsonl", TOPOLOGY),
+    *("nodes/*/*.log", "machine/*.jsonl", "wire/*.json", TOPOLOGY),
 )
 """What readers find compressed too, where it is larger than `WORTH` bytes."""
 WORTH = 400
@@ -124,6 +127,7 @@ def _shorten(path: Path) -> None:
     """Leave out of a `checks.json` what only programs read: whoever needs that judges again."""
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     for check in record.get("checks", ()):
+        check["verdict"] = {key: said for key, said in check["verdict"].items() if said}
         check["verdict"]["value"] = None
     write_file(path, json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
 

@@ -525,7 +525,10 @@ def _weighed(
     found = {**recordings, fault.on: Recording.open(path)}
     checks = judging.judge(lab, found, skipped)
     mine = [c for c in checks if fault.on in c.variations]
-    return weigh(base, fault, mine, faithful=result.fidelity in ("ok", "unknown"))
+    doubted = [c for c in mine if c.verdict.outcome is Outcome.INCONCLUSIVE]
+    used = {fault.on}.union(*(c.variations for c in doubted)) & found.keys()
+    levels = {found[name].manifest.fidelity for name in used}
+    return weigh(base, fault, mine, faithful=levels <= {"ok", "unknown"})
 
 
 def weigh(
@@ -533,7 +536,8 @@ def weigh(
 ) -> FaultResult:
     """Say whether a fault broke exactly what it should; `checks` are those of its variation.
 
-    Where the recording is not `faithful`, a check that is inconclusive proves nothing either way.
+    Where a recording is not `faithful`, the fault's or one it is compared with, a check that is
+    inconclusive proves nothing either way.
     """
     not_passed = {
         c.check: c.verdict.outcome

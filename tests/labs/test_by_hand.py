@@ -64,7 +64,7 @@ SHOWN = {
     "teardown": "ESTAB",
     "time-wait": r"timer:\(timewait",
     "timestamps": "TcpExtPAWSEstab",
-    "window-scaling": "wscale:",
+    "window-scaling": "reno wscale",
 }
 """What the learner is to find on the screen."""
 
