@@ -298,6 +298,33 @@ def test_a_hundred_thousand_packets_stay_quick(
     watched.quiet()
 
 
+def test_plots_of_many_packets_are_thinned_until_one_comes_near(
+    tmp_path: Path, watched: Watched
+) -> None:
+    path = tmp_path / "bulk.html"
+    capture = bulk(tmp_path / "bulk.pcap", 30_000)
+    path.write_text(document.of_captures({"a": capture}, plotly=plotly()), encoding="utf-8")
+    opened = watched.open(path)
+    opened.locator(".nl-plots").scroll_into_view_if_needed()
+    opened.wait_for_selector(".nl-plot >> nth=2", timeout=30_000)
+    first = opened.locator(".nl-plot").first
+    counted = "e => [e.full[0].y.length, e.data[0].y.length, Math.max(...e.data[0].y)]"
+    full, drawn, most = first.evaluate(counted)
+    assert full > 50_000
+    assert drawn <= 3_000
+    assert most == first.evaluate("e => e.full[0].y.reduce((a, b) => Math.max(a, b))")
+    near = "e => Plotly.relayout(e, {'xaxis.range': [1, 1.01]}).then(() => 0)"
+    first.evaluate(near)
+    opened.wait_for_timeout(300)
+    exact = """e => {
+      const within = e.full[0].x.filter(x => x !== null && x >= 1 && x <= 1.01).length;
+      return [within, e.data[0].x.filter(x => x !== null && x >= 1 && x <= 1.01).length];
+    }"""
+    within, shown = first.evaluate(exact)
+    assert within == shown > 100
+    watched.quiet()
+
+
 def test_the_page_decodes_headers_as_the_library_does(watched: Watched, tmp_path: Path) -> None:
     frames = [
         (frame.data[:160], frame.link)

@@ -20,17 +20,50 @@ function same(a, b) {
   return (a[0] === b[0] && a[1] === b[1]) || (a[0] === b[1] && a[1] === b[0]);
 }
 
-// WebGL only where there is much to draw.
-function kind(x) {
-  return x.length > 4000 ? "scattergl" : "scatter";
+const POINTS = 3000; // of one line: what has more in view is drawn as the least and the most of slices of time
+
+// What to draw of a line in a stretch of time, and half of it beside: points, or slices of them.
+export function thinned({ x, y, customdata = [] }, [from, to]) {
+  const near = (to - from) / 2;
+  const within = [];
+  for (let i = 0; i < x.length; i++) {
+    const at = x[i] ?? x[i - 1]; // a gap belongs to the point before
+    if (at >= from - near && at <= to + near) within.push(i);
+  }
+  if (x.length <= POINTS) return { x, y, customdata };
+  if (within.length <= POINTS) return { x: within.map((i) => x[i]), y: within.map((i) => y[i]), customdata: within.map((i) => customdata[i]) };
+  const wide = (2 * (to - from)) / (POINTS / 4);
+  const slices = new Map();
+  let bars = false;
+  for (const i of within) {
+    if (y[i] === null) {
+      bars = true;
+      continue;
+    }
+    const slot = Math.floor((x[i] - from + near) / wide);
+    const one = slices.get(slot);
+    if (!one) slices.set(slot, [i, i]);
+    else if (y[i] < y[one[0]]) one[0] = i;
+    else if (y[i] > y[one[1]]) one[1] = i;
+  }
+  const kept = { x: [], y: [], customdata: [] };
+  for (const pair of slices.values()) {
+    const [a, b] = bars || pair[0] < pair[1] ? pair : [pair[1], pair[0]];
+    kept.x.push(x[a], bars ? x[a] : x[b]);
+    kept.y.push(y[a], y[b]);
+    kept.customdata.push(customdata[a], customdata[b]);
+    if (!bars) continue;
+    for (const name in kept) kept[name].push(null);
+  }
+  return kept;
 }
 
 function line(name, x, y, more = {}) {
-  return { name, x, y, type: kind(x), mode: "lines", ...more, line: { width: 1.5, ...more.line } };
+  return { name, x, y, type: "scatter", mode: "lines", ...more, line: { width: 1.5, ...more.line } };
 }
 
 function dots(name, x, y, more = {}) {
-  return { name, x, y, type: kind(x), mode: "markers", ...more, marker: { size: 5, ...more.marker } };
+  return { name, x, y, type: "scatter", mode: "markers", ...more, marker: { size: 5, ...more.marker } };
 }
 
 // Time-sequence as tcptrace draws it: each segment a bar from its first number to its last, the
@@ -187,7 +220,7 @@ export function layout(axis, marks, range) {
   };
 }
 
-export function draw(Plotly, scene, number, into, onPacket) {
+export async function draw(Plotly, scene, number, into, onPacket) {
   const rows = scene.of(number);
   const [from, to] = [scene.at[rows[0]], Math.max(...rows.slice(-500).map((i) => scene.end[i]))];
   const pad = Math.max(1e6, (to - from) * 0.02);
@@ -199,15 +232,27 @@ export function draw(Plotly, scene, number, into, onPacket) {
   for (const { title, traces, axis, note } of found) {
     const place = html("div", { class: "nl-plot", role: "img", "aria-label": `${title}: ${traces.map((t) => t.name).join(", ")}` });
     into.append(html("figure", {}, html("figcaption", {}, html("b", {}, title), ` ${note}`), place));
-    Plotly.newPlot(place, traces, layout(axis, marks, range), { displaylogo: false, responsive: true, scrollZoom: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
+    const shown = traces.map((trace) => ({ ...trace, ...thinned(trace, range) }));
+    Plotly.newPlot(place, shown, layout(axis, marks, range), { displaylogo: false, responsive: true, scrollZoom: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
     place.on("plotly_click", ({ points }) => {
       const index = points[0].customdata;
       onPacket(index ?? nearest(scene, number, points[0].x * SEC));
     });
     place.on("plotly_relayout", (change) => together(Plotly, places, place, change, range));
+    place.full = traces;
     places.push(place);
+    await new Promise(requestAnimationFrame); // the page stays quick while many are drawn
+    if (!place.isConnected) return;
   }
-  return found.length;
+}
+
+function refine(Plotly, place) {
+  const range = place.layout.xaxis.range;
+  place.full.forEach((trace, at) => {
+    if (trace.x.length <= POINTS) return;
+    const { x, y, customdata } = thinned(trace, range);
+    Plotly.restyle(place, { x: [x], y: [y], customdata: [customdata] }, [at]);
+  });
 }
 
 // All plots of a connection show the same stretch of time.
@@ -221,6 +266,7 @@ function together(Plotly, places, moved, change, whole) {
       Plotly.relayout(place, { "xaxis.range": [...range] });
     }
   }
+  refine(Plotly, moved);
 }
 
 function nearest(scene, number, at) {
