@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from netlab.labs import chance, discovery, judge
+from tests.cli import called
 from tests.conftest import ROOT
 
 KEPT = ROOT / "labs" / "sack" / "recording"
+SMALL = ROOT / "labs" / "half-close" / "recording"
 
 
 def compare(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        (sys.executable, "-W", "error", "-m", "netlab", "compare", *map(str, arguments)),
-        capture_output=True, text=True, check=False, timeout=60, cwd=ROOT,
-    )  # fmt: skip
+    return called.netlab("compare", *arguments)
 
 
 def test_two_variations_are_compared_segment_by_segment() -> None:
@@ -33,29 +31,29 @@ def test_two_variations_are_compared_segment_by_segment() -> None:
 
 
 def test_a_run_and_itself_differ_in_nothing() -> None:
-    done = compare(KEPT, KEPT, "--exit-code", "--json")
+    done = compare(SMALL, SMALL, "--exit-code", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["differs"] is False
-    assert {pair["left"] for pair in found["pairs"]} == {*discovery.find("sack").variations}
+    assert {pair["left"] for pair in found["pairs"]} == {*discovery.find("half-close").variations}
     assert compare(KEPT / "sack", KEPT / "no-sack", "--exit-code").returncode == 1
 
 
 @pytest.fixture
 def series(tmp_path: Path) -> Path:
-    path = tmp_path / "sack" / "20260101T000000Z"
+    path = tmp_path / "half-close" / "20260101T000000Z"
     results = []
     for number in ("01", "02"):
-        shutil.copytree(KEPT, path / number)
-        results.append(judge.check_run(discovery.find("sack"), path / number))
+        shutil.copytree(SMALL, path / number)
+        results.append(judge.check_run(discovery.find("half-close"), path / number))
     names = [f"{path.name}/{number}" for number in ("01", "02")]
-    record = json.loads(chance.as_json("sack", 7, results))
+    record = json.loads(chance.as_json("half-close", 7, results))
     (path / chance.FILE).write_text(json.dumps({**record, "runs": names}))
     return path
 
 
 def test_repetitions_are_told_with_intervals(series: Path) -> None:
-    done = compare(series, KEPT)
+    done = compare(series, SMALL)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 pass" in done.stdout
     found = json.loads(compare(series, series, "--json").stdout)
@@ -81,5 +79,5 @@ def test_what_cannot_be_compared_is_one_sentence_and_2(right: str, says: str) ->
 
 def test_a_damaged_series_is_refused(series: Path) -> None:
     (series / chance.FILE).write_text("{")
-    done = compare(series, KEPT)
+    done = compare(series, SMALL)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from netlab.capture import summarize
+from tests.cli import called
 from tests.conftest import ROOT
 
 BLACK_HOLE = ROOT / "labs/pmtu-black-hole/recording"
 
 
 def run(*argv: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "netlab", *map(str, argv)],
-        capture_output=True, text=True, timeout=60, check=False, cwd=cwd or ROOT,
-        env={**os.environ, "COLUMNS": "200"},
-    )  # fmt: skip
+    return called.netlab(*map(str, argv), cwd=cwd or ROOT, COLUMNS="200")
 
 
 def test_what_a_black_hole_swallows_is_lost_after_the_client() -> None:

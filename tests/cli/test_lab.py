@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from netlab.labs import discovery
+from tests.cli import called
 from tests.cli.person import NOBODY, Person, ordinary_prefix
 from tests.conftest import ROOT
 
@@ -48,16 +49,16 @@ def netlab(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_labs_are_listed_for_people_and_programs() -> None:
-    text = netlab("list").stdout
+    text = called.netlab("lab", "list").stdout
     assert "handshake" in text.splitlines()[[x[:9] for x in text.splitlines()].index("handshake")]
-    found = json.loads(netlab("list", "--json").stdout)
+    found = json.loads(called.netlab("lab", "list", "--json").stdout)
     assert [item["name"] for item in found] == list(discovery.names())
     (handshake,) = (item for item in found if item["name"] == "handshake")
     assert list(handshake["variations"])[:2] == ["ipv4", "ipv6"]
 
 
 def test_a_guide_is_shown_with_its_figures() -> None:
-    done = netlab("show", "handshake")
+    done = called.netlab("lab", "show", "handshake")
     assert done.returncode == 0
     assert done.stdout.startswith("# The three-way handshake")
     assert "{{" not in done.stdout
@@ -81,7 +82,7 @@ def test_a_guide_is_shown_with_its_figures() -> None:
     ],
 )
 def test_bad_input_is_one_sentence_and_2(arguments: tuple[str, ...], says: str) -> None:
-    done = netlab(*arguments)
+    done = called.netlab("lab", *arguments)
     assert done.returncode == 2
     assert done.stdout == ""
     assert says in done.stderr
@@ -102,7 +103,7 @@ def test_a_recording_is_checked_without_privileges(person: Person) -> None:
 @pytest.mark.parametrize("columns", ["40", "80", "200"])
 def test_verdicts_fit_the_terminal_and_need_no_colour(columns: str) -> None:
     folder = discovery.place() / "handshake" / "recording"
-    done = netlab("check", str(folder), env={**os.environ, "COLUMNS": columns, "NO_COLOR": "1"})
+    done = called.netlab("lab", "check", folder, COLUMNS=columns, NO_COLOR="1")
     assert done.returncode == 0
     assert "\x1b" not in done.stdout
     assert all(len(line) <= int(columns) for line in done.stdout.splitlines()[1:])
@@ -120,7 +121,7 @@ def test_a_changed_recording_is_refused(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(discovery.place() / "handshake" / "recording", copy)
     (copy / "ipv4/nodes/client/connect.stdout.log").write_text('received text="hello"\n')
-    done = netlab("check", str(copy))
+    done = called.netlab("lab", "check", copy)
     assert done.returncode == 2
     assert "was changed after it was recorded: ipv4/nodes/client/connect.stdout.log" in done.stderr
 

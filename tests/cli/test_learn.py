@@ -17,6 +17,7 @@ from typing import Self
 import pytest
 
 from netlab.labs import discovery, guide
+from tests.cli import called
 from tests.conftest import ROOT
 
 TRANSCRIPTS = ROOT / "docs" / "transcripts"
@@ -30,10 +31,13 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
 def learn(
     tmp_path: Path, *arguments: str, lines: tuple[str, ...] = (), **more: str
 ) -> subprocess.CompletedProcess[str]:
+    typed = "".join(f"{line}\n" for line in lines)
+    if "PYTHONIOENCODING" not in more:
+        env = environment(tmp_path, **more)
+        return called.netlab("lab", "learn", *arguments, input=typed, **env)
     return subprocess.run(
         (sys.executable, "-W", "error", "-m", "netlab", "lab", "learn", *arguments),
-        input="".join(f"{line}\n" for line in lines),
-        capture_output=True, text=True, check=False, timeout=100, cwd=ROOT,
+        input=typed, capture_output=True, text=True, check=False, timeout=100, cwd=ROOT,
         env=environment(tmp_path, **more), encoding="utf-8",
     )  # fmt: skip
 

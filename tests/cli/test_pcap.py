@@ -22,6 +22,7 @@ from click.testing import CliRunner
 from netlab.cli.pcap import pcap
 from tests.capture import pcaps
 from tests.capture.scenes import SCENES
+from tests.cli import called
 from tests.conftest import CAPTURES
 
 
@@ -41,22 +42,17 @@ def many(tmp_path: Path) -> Path:
     return path
 
 
-def netlab(
-    *arguments: str | Path, width: int | None = None, input: bytes | None = None
-) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
-    if width is not None:
-        environment["COLUMNS"] = str(width)
+def netlab(*arguments: str | Path, width: int | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {} if width is None else {"COLUMNS": str(width)}
+    return called.netlab("pcap", *arguments, **environment)
+
+
+def piped(*arguments: str, input: bytes) -> str:
+    """Run a command line on a pipe, which the core reads by its descriptor; return the output."""
     done = subprocess.run(
-        [sys.executable, "-m", "netlab", "pcap", *map(str, arguments)],
-        capture_output=True,
-        env=environment,
-        input=input,
-        timeout=60,
+        [sys.executable, "-m", "netlab", "pcap", *arguments], capture_output=True, input=input
     )
-    return subprocess.CompletedProcess(
-        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
-    )
+    return done.stdout.decode()
 
 
 @pytest.mark.needs("captures")
@@ -91,10 +87,7 @@ def test_no_line_is_wider_than_the_terminal(command: str, width: int, trace: Pat
     short = trace.parent / "t.pcap"
     short.write_bytes(trace.read_bytes())
     where = ("flows",) if command == "columns" else ("t.pcap",)
-    done = subprocess.run(
-        [sys.executable, "-m", "netlab", "pcap", command, *where],
-        capture_output=True, text=True, cwd=trace.parent, env=os.environ | {"COLUMNS": str(width)},
-    )  # fmt: skip
+    done = called.netlab("pcap", command, *where, cwd=trace.parent, COLUMNS=str(width))
     assert done.returncode == 0, done.stderr
     longest = max(done.stdout.splitlines(), key=len)
     if command != "columns":  # its meanings are sentences, cut only so far
@@ -173,12 +166,12 @@ def test_series_bins_add_up(trace: Path) -> None:
 def test_reading_from_a_pipe_and_compressed_is_the_same(trace: Path, tmp_path: Path) -> None:
     plain = json.loads(netlab("summary", trace, "--json").stdout)["flows"]
     data = trace.read_bytes()
-    piped = json.loads(netlab("summary", "-", "--json", input=data).stdout)["flows"]
+    whole = json.loads(piped("summary", "-", "--json", input=data))["flows"]
     packed = tmp_path / "t.pcap.gz"
     packed.write_bytes(gzip.compress(data))
     unpacked = json.loads(netlab("summary", packed, "--json").stdout)["flows"]
-    assert plain == piped == unpacked
-    segments = json.loads(netlab("segments", "-", "--json", input=data).stdout)
+    assert plain == whole == unpacked
+    segments = json.loads(piped("segments", "-", "--json", input=data))
     assert len(segments) == 819
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from netlab.engine.probe import quick, trial
+from tests.cli import called
 from tests.conftest import available
 
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
@@ -15,13 +16,7 @@ DUMBBELL = str(TOPOLOGIES / "dumbbell.yaml")
 
 
 def netlab(*argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "netlab", *argv],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return called.netlab(*argv)
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
