@@ -248,7 +248,7 @@ def connects_then_hangs(black_hole: Evidence, probing_1: Evidence) -> Finding:
     return holds(
         greeted and not full,
         f"greeting of {GREETING} octets passed, {len(full)} full segments of {OCTETS} octets in "
-        f"{WATCHED} s; with tcp_mtu_probing=1 all of it in {took(probing_1):.2f} s",
+        f"{WATCHED} s and more; with tcp_mtu_probing=1 all of it in {took(probing_1):.2f} s",
     )
 
 

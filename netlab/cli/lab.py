@@ -166,7 +166,8 @@ def run(
         raise UsageError("name the labs to run, or say --all")
     if watch and (repeat > 1 or as_json):
         raise UsageError("--watch goes with neither --repeat nor --json")
-    chosen = [discovery.find(n, folder) for n in (discovery.names(folder) if everything else names)]
+    wanted = discovery.names(folder) if everything else dict.fromkeys(names)
+    chosen = [discovery.find(name, folder) for name in wanted]
     for signal_number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signal_number, _interrupt)
     settings = runner.Settings(

@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -129,8 +130,9 @@ def run_labs(
     is judged. An interrupt ends the run; what was recorded until then is in the results.
     """
     runs: list[_Run] = []
+    _known(labs, variations)
     for lab in labs:
-        chosen = _chosen(lab, variations, one=len(labs) == 1)
+        chosen = _chosen(lab, variations)
         if not chosen and variations:
             continue
         series = _Series(lab, settings) if settings.repeat > 1 else None
@@ -164,12 +166,24 @@ def run_labs(
     return tuple(sorted(results, key=lambda result: order[id(result)]))
 
 
-def _chosen(lab: Lab, variations: Sequence[str], *, one: bool) -> tuple[str, ...]:
-    """Return the variations to run; of several labs each runs those of the names that it has."""
+def _known(labs: Sequence[Lab], variations: Sequence[str]) -> None:
+    """Refuse a variation that no lab has."""
+    known = {name: None for lab in labs for name in lab.variations}
     for name in variations:
-        if one and name not in lab.variations:
-            known = ", ".join(lab.variations)
-            raise UsageError(f"lab {lab.name} has no variation '{name}'", hint=f"it has {known}")
+        if name in known:
+            continue
+        if len(labs) == 1:
+            hint = f"it has {', '.join(known)}"
+            raise UsageError(f"lab {labs[0].name} has no variation '{name}'", hint=hint)
+        close = get_close_matches(name, known, n=1)
+        raise UsageError(
+            f"none of these labs has a variation '{name}'",
+            hint=f"did you mean '{close[0]}'?" if close else "`netlab lab show NAME` lists them",
+        )
+
+
+def _chosen(lab: Lab, variations: Sequence[str]) -> tuple[str, ...]:
+    """Return the variations to run; of several labs each runs those of the names that it has."""
     return tuple(
         name
         for name, variation in lab.variations.items()

@@ -72,6 +72,11 @@ def test_a_guide_is_shown_with_its_figures() -> None:
         (("run", "handshake", "--all"), "name the labs to run, or say --all"),
         (("run", "handshaek"), "there is no lab called 'handshaek'; did you mean 'handshake'?"),
         (("run", "handshake", "--variation", "ipv5"), "lab handshake has no variation 'ipv5'"),
+        (
+            ("run", "handshake", "teardown", "--variation", "clientfirst"),
+            "none of these labs has a variation 'clientfirst'; did you mean 'client-first'?",
+        ),
+        (("run", "--all", "--variation", "?"), "none of these labs has a variation '?'"),
         (("show", "nothing"), "there is no lab called 'nothing'"),
         (("list", "--labs", "nowhere"), "there is no folder of labs at nowhere"),
         (("check", "nowhere"), "there is no recording at nowhere"),
