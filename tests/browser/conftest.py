@@ -43,7 +43,8 @@ class Watched:
         assert outside == []
 
 
-@pytest.fixture(scope="session")
+# Not for the session: Playwright holds an event loop in this thread, and other tests run their own.
+@pytest.fixture(scope="package")
 def chromium() -> Generator[Browser]:
     """Return the distribution's Chromium, headless."""
     with sync_playwright() as playwright:

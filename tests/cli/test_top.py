@@ -43,10 +43,12 @@ links:
 """
 COUNT, SIZE = 2000, 1000
 SEND = f"""
-import socket, sys
+import socket, sys, time
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 for number in range({COUNT}):
     sock.sendto(bytes({SIZE}), (sys.argv[1], 9999))
+    if number % 20 == 19:  # 20 Mbit/s: no queue on the way runs over
+        time.sleep(0.008)
 """
 OCTETS = 1_000_000
 SINK = """

@@ -42,7 +42,7 @@ SHOWN = {
     "address-in-use": r"TIME-WAIT .*:8080",
     "backlog": r"LISTEN +6 +5 ",
     "close-wait-leak": r"users:\(\(\"python3\"",
-    "eleven-states": r"connected local_port=8080[^$]*connected local_port=8080",
+    "eleven-states": r"connecting port=8080[^$]*connecting port=8080",
     "fast-open": "fo_cookie",
     "four-tuple": "connected count=2000",
     "fragmentation": r"IpFragCreates +3 ",

@@ -53,4 +53,5 @@ def test_it_runs_in_the_guest(name: str, variations: tuple[str, ...], tmp_path: 
     chosen = [word for variation in variations for word in ("--variation", variation)]
     argv = ["python", "-m", "netlab", "lab", "run", name, *chosen, "--results", str(tmp_path)]
     done = in_guest(argv, writable=(tmp_path,))
-    assert done.status == 0, done.stderr.decode() + done.stdout.decode()
+    # 3: all passed, and the guest's only processor was busy (fidelity `suspect`).
+    assert done.status in (0, 3), done.stderr.decode() + done.stdout.decode()
