@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -113,16 +114,19 @@ class Local:
     ) -> LocalAgent:
         """Start an agent in a session of its own, so that Ctrl-C in a terminal is not for it."""
         ours, theirs = socket.socketpair()
-        with theirs, open(log or "/dev/null", "ab") as output:  # noqa: PTH123
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(agent), argument(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(theirs.fileno(), *descriptors),
-                start_new_session=True,
-                cwd="/",
-            )
+        with contextlib.ExitStack() as until_started:  # an interrupt may come at any moment
+            until_started.enter_context(ours)
+            with theirs, open(log or "/dev/null", "ab") as output:  # noqa: PTH123
+                process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", str(agent), argument(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(theirs.fileno(), *descriptors),
+                    start_new_session=True,
+                    cwd="/",
+                )
+            until_started.pop_all()
         return LocalAgent(process, ours)
 
     def put(self, source: Path, target: str) -> None:
