@@ -26,6 +26,30 @@ OK = (0, 3)
 """Passed, or passed on a busy machine."""
 
 
+def believe(status: int, data: Any, talk: str) -> None:
+    """Expect that all passed; where a run's own stamp is not good, skip what time decides.
+
+    Half a millisecond late is too late for some of it. Whether the computer or the link was late is
+    not told by the outcome, but by the stamp: with a good one a failure stands.
+    """
+    assert status in (*OK, 1, 6), talk
+    (told,) = data
+    reasons = {run["name"]: run["fidelity_reasons"] for run in told["variations"]}
+    assert {run["status"] for run in told["variations"]} == {"ran"}, told["variations"]
+    doubts: list[str] = []
+    for check in told["checks"]:
+        outcome = check["verdict"]["outcome"]
+        if outcome == "pass":
+            continue
+        assert outcome == "inconclusive" or check["check"] in TIMED, check
+        disturbed = [reasons[name] for name in check["variations"] if reasons[name]]
+        assert disturbed, check
+        doubts.append(f"{check['check']}: {disturbed}")
+    if doubts:
+        pytest.skip(f"inconclusive: {'; '.join(doubts)}")
+    assert status in OK, talk
+
+
 def lab_run(
     results: Path, *variations: str, prefix: tuple[str, ...] = (), python: str = sys.executable
 ) -> tuple[int, Any, str]:
@@ -53,7 +77,6 @@ def lab_run(
 def test_the_handshake_lab_passes_with_delays_that_only_netem_gives(tmp_path: Path) -> None:
     results = tmp_path / "results"
     status, data, talk = lab_run(results, "ipv4", "ipv6", "rtt-100ms", "rtt-300ms")
-    assert status in OK, (data, talk)
     latest = results / "handshake" / "latest"
     assert {entry.name for entry in latest.iterdir() if entry.is_dir()} >= {"rtt-100ms", "ipv6"}
     manifest = json.loads((latest / "rtt-100ms" / "manifest.json").read_text())
@@ -61,21 +84,12 @@ def test_the_handshake_lab_passes_with_delays_that_only_netem_gives(tmp_path: Pa
     assert manifest["status"] == "complete"
     (measured,) = calibration.read(Recording.open(latest / "rtt-100ms")).values()
     assert all(0.05 <= min(way.delays) < 0.055 for way in measured)
+    believe(status, data, talk)
 
 
 @pytest.mark.timeout(600)
 def test_the_handshake_lab_passes_over_a_millisecond(tmp_path: Path) -> None:
-    # Half a millisecond late is too late here. Whether the computer or the link was so is not told
-    # by the outcome, but by the run's own stamp: with a good one a failure stands.
-    status, data, talk = lab_run(tmp_path / "results", "rtt-1ms")
-    assert status in (*OK, 1, 6), talk
-    (told,) = data
-    failed = [check for check in told["checks"] if check["verdict"]["outcome"] == "fail"]
-    assert {check["check"] for check in failed} <= TIMED
-    (run,) = told["variations"]
-    if failed and run["fidelity"] != "ok":
-        pytest.skip(f"inconclusive: {run['fidelity_reasons']}")
-    assert failed == []
+    believe(*lab_run(tmp_path / "results", "rtt-1ms"))
 
 
 @pytest.mark.needs("root")
@@ -97,6 +111,6 @@ def test_the_handshake_lab_passes_for_an_ordinary_user() -> None:
         results = folder / "results"
         prefix = ("setpriv", *user)
         status, data, talk = lab_run(results, "rtt-100ms", prefix=prefix, python=python)
-        assert status in OK, (data, talk)
         owners = {path.lstat().st_uid for path in results.rglob("*")}
         assert owners == {ORDINARY}
+        believe(status, data, talk)
