@@ -14,6 +14,13 @@ from tests.conftest import ROOT, browser
 LABS = ROOT / "labs"
 
 
+def plotly() -> str:
+    """Return the charts library."""
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
 @dataclass
 class Watched:
     """A page, and what it should not do: complain, or ask for anything but itself."""

@@ -16,20 +16,10 @@ from netlab.analysis.frames import read
 from netlab.analysis.segments import Segment
 from netlab.report import bundle, document, page
 from tests.analysis import journals
-from tests.browser.conftest import LABS, Watched
+from tests.browser.conftest import LABS, Watched, plotly
 from tests.browser.traffic import bulk
 
 pytestmark = pytest.mark.needs("chromium")
-
-WIDE = {"viewport": {"width": 1280, "height": 900}}
-NARROW = {"viewport": {"width": 400, "height": 800}}
-
-
-def plotly() -> str:
-    """Return the charts library."""
-    from plotly.offline import get_plotlyjs
-
-    return get_plotlyjs()
 
 
 def report(lab: str, folder: Path, *, charts: bool = False) -> Path:
@@ -209,57 +199,6 @@ def test_plots_are_drawn_when_they_come_into_view(tmp_path: Path, watched: Watch
     names = plots.evaluate_all("all => all.map(e => e.getAttribute('aria-label')).join()")
     assert "undefined" not in names
     watched.quiet()
-
-
-@pytest.mark.parametrize(
-    "watched",
-    [{**size, "color_scheme": scheme} for size in (WIDE, NARROW) for scheme in ("light", "dark")],
-    indirect=True,
-    ids=["wide-light", "wide-dark", "narrow-light", "narrow-dark"],
-)
-@pytest.mark.parametrize("lab", ["handshake", "pmtu-black-hole", "path-mtu"])
-def test_nothing_sticks_out_or_overlaps(tmp_path: Path, watched: Watched, lab: str) -> None:
-    opened = watched.open(report(lab, tmp_path))
-    opened.locator("[data-index]").nth(2).click()
-    wide, shown = opened.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-    assert wide <= shown
-    overlaps: list[str] = opened.evaluate(
-        """() => {
-          const found = [];
-          for (const kind of ['.nl-label', '.nl-time', '.nl-lanes text']) {
-            const boxes = [...document.querySelectorAll(kind)]
-              .map(e => [e.textContent, e.getBoundingClientRect()]);
-            for (let i = 1; i < boxes.length; i++) {
-              const [a, b] = [boxes[i - 1][1], boxes[i][1]];
-              if (a.right > b.left + 1 && b.right > a.left + 1
-                  && a.bottom > b.top + 2 && b.bottom > a.top + 2)
-                found.push(`${boxes[i - 1][0]} over ${boxes[i][0]}`);
-            }
-          }
-          const page = document.documentElement.clientWidth;
-          for (const e of document.querySelectorAll('.nl-lanes text, .nl-label'))
-            if (e.getBoundingClientRect().right > page) found.push(`${e.textContent} sticks out`);
-          return found;
-        }"""
-    )
-    assert overlaps == []
-    ink, paper = opened.evaluate(
-        "['color', 'backgroundColor'].map(k => getComputedStyle(document.body)[k])"
-    )
-    assert contrast(ink, paper) >= 7
-    watched.quiet()
-
-
-def contrast(one: str, other: str) -> float:
-    """Return the contrast ratio of WCAG 2.2 of two colours as browsers write them."""
-
-    def luminance(colour: str) -> float:
-        parts = [int(p) / 255 for p in colour.partition("(")[2].rstrip(")").split(",")[:3]]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-        return sum(c * w for c, w in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
-
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
 
 
 def test_a_hundred_thousand_packets_stay_quick(
