@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -156,6 +156,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 allowed = item.config.getoption("--may-lack")
                 reason = f"needs {what}: {PROBES[what][1]}"
                 (pytest.fail if strict and what not in allowed else pytest.skip)(reason)
+
+
+@pytest.fixture(autouse=True)
+def _interrupts_as_before() -> Generator[None]:
+    """Fail a test that leaves SIGINT ignored or blocked: all that is started later inherits it."""
+    yield
+    handler = signal.getsignal(signal.SIGINT)
+    blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+    assert handler is signal.default_int_handler
+    assert not blocked
 
 
 @pytest.fixture
