@@ -208,7 +208,7 @@ def _chosen(lab: str, running: list[Any]) -> list[Any]:
 
 @click.command()
 def gc() -> None:
-    """Remove what dead labs have left: state directories, names under /run/netns.
+    """Remove what dead labs have left: state directories, names under /run/netns, control groups.
 
     Nothing of a dead lab is alive, and every other command that looks at labs does the same; this
     one only says so.
@@ -219,7 +219,11 @@ def gc() -> None:
     for path in dead:
         if state.sweep(path):
             click.echo(f"removed {path}", err=True)
-    if not dead:
+    orphans = state.sweep_outside()
+    for lab, removed in orphans:
+        rest = "" if removed else ", but for names and groups that processes live in"
+        click.echo(f"removed what was left of {lab}{rest}", err=True)
+    if not dead and not orphans:
         click.echo("nothing to remove", err=True)
 
 

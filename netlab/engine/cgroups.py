@@ -3,8 +3,8 @@
     MOUNT/netlab-LAB-RANDOM/            the lab's own folder, gone with the lab
                            /NODE.NAME/  one for each program of the topology
 
-A folder outlives the processes in it, so its path is written into the lab's directory before it is
-made, and whoever sweeps the directory of a dead lab removes it: that very folder, never by pattern.
+A folder outlives the processes in it, so its path is written down (`outside`) before it is made,
+and whoever sweeps the directory of a dead lab removes it: that very folder, never by pattern.
 Nothing else of the hierarchy is changed; controllers that the machine's administrator has not
 handed out are asked for, not taken. See Documentation/admin-guide/cgroup-v2.rst of the kernel.
 
@@ -15,11 +15,13 @@ handed out are asked for, not taken. See Documentation/admin-guide/cgroup-v2.rst
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import time
 from collections.abc import Iterable
 
+from netlab.engine import outside
 from netlab.errors import EngineError
 
 LIST = "cgroup"
@@ -120,7 +122,7 @@ def _write(path: str, text: str) -> None:
 def make(folder: str, lab: str, controllers: Iterable[str] = ()) -> Group:
     """Make the folder of a lab, whose directory is `folder`; `refusal` has been asked before."""
     path = f"{mount_point()}/netlab-{lab}-{os.urandom(8).hex()}"
-    with open(f"{folder}/{LIST}", "w") as file:
+    with open(f"{outside.make(folder)}/{LIST}", "w") as file:
         file.write(path)
     os.mkdir(path)
     group = Group(path)
@@ -130,8 +132,12 @@ def make(folder: str, lab: str, controllers: Iterable[str] = ()) -> Group:
 
 def path_of(folder: str) -> str | None:
     """Where the folder of a lab is, or was to be; None when it has none."""
+    return _listed(f"{folder}/{outside.LINK}")
+
+
+def _listed(register: str) -> str | None:
     try:
-        with open(f"{folder}/{LIST}") as file:
+        with open(f"{register}/{LIST}") as file:
             return file.read() or None
     except OSError:
         return None
@@ -143,16 +149,36 @@ def find(folder: str) -> Group | None:
     return None if path is None else Group(path)
 
 
-def remove(folder: str, patience: float = 5.0) -> None:
-    """Kill what is in the folder of a lab, if there is anything, and remove it."""
-    path = path_of(folder)
+def remove(register: str, patience: float = 5.0) -> None:
+    """Kill what is in the folder that `register` lists, if there is anything, and remove it."""
+    path = _listed(register)
     if path is None or not os.path.isdir(path):
         return
     if not os.path.exists(f"{path}/cgroup.procs"):
-        raise EngineError(f"{path}, which {folder}/{LIST} names, is no control group")
+        raise EngineError(f"{path}, which {register}/{LIST} names, is no control group")
     with contextlib.suppress(FileNotFoundError):  # before Linux 5.14 the PID namespace has to do
         _kill(path)
     _wait_until_empty(path, patience)
+    _remove_folders(path)
+
+
+def remove_unused(register: str) -> bool:
+    """Remove the folder that `register` lists; False when processes are in it, and it stays."""
+    path = _listed(register)
+    if path is None or not os.path.exists(f"{path}/cgroup.procs"):
+        return True
+    try:
+        _remove_folders(path)
+    except FileNotFoundError:
+        pass  # another command was faster
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
+
+
+def _remove_folders(path: str) -> None:
     for name in os.listdir(path):
         if os.path.isdir(f"{path}/{name}"):
             os.rmdir(f"{path}/{name}")

@@ -72,6 +72,7 @@ def up(
 
     lab = name or topology.name
     root = state.make_root()
+    state.sweep_outside()
     held = _claim(f"{root}/{lab}")
     if isinstance(held, Lab):
         same = held.state.get("external", []) == [str(one) for one in ways_out]

@@ -1,9 +1,9 @@
 """Names under /run/netns for the nodes of a lab, so that `ip netns` finds them; only on request.
 
 A name is a bind mount, which lives as long as the machine whatever happens to the lab. So the names
-are written down in the lab's directory before the first one is made, each with the inode number of
-its namespace, and whoever sweeps the directory of a dead lab takes them away: only mounts of those
-very namespaces, never by pattern.
+are written down (`outside`) before the first one is made, each with the inode number of its
+namespace, and whoever sweeps the directory of a dead lab takes them away: only mounts of those very
+namespaces, never by pattern.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from netlab.engine import outside
 from netlab.engine.channel import Channel
 from netlab.errors import CapabilityError, EngineError, UsageError
 
@@ -38,15 +39,16 @@ def refuse_impossible(nodes: Iterable[str], *, rootless: bool) -> None:
 
 def refuse_new(folder: str, nodes: Iterable[str]) -> None:
     """Raise when a lab whose nodes have names is to get nodes whose names are taken."""
-    if Path(folder, LIST).exists():
-        mine = {line.partition(" ")[2] for line in Path(folder, LIST).read_text().splitlines()}
+    register = Path(folder, outside.LINK)
+    if (register / LIST).exists():
+        mine = _listed(register)
         refuse_impossible((name for name in nodes if name not in mine), rootless=False)
 
 
 def make(folder: str, supervisor: int, fds: Mapping[str, int], inodes: Mapping[str, int]) -> None:
     """Name the namespaces that a supervisor holds by these descriptors."""
     libc = ctypes.CDLL(None, use_errno=True)
-    with Path(folder, LIST).open("a") as file:
+    with Path(outside.make(folder), LIST).open("a") as file:
         file.write(_lines(fds, inodes))
     FOLDER.mkdir(mode=0o755, exist_ok=True)
     for name, fd in fds.items():
@@ -60,17 +62,18 @@ def make(folder: str, supervisor: int, fds: Mapping[str, int], inodes: Mapping[s
 
 def renew(folder: str, connection: Channel) -> None:
     """Name the nodes as they are now, if the lab is one whose nodes have names."""
-    if not Path(folder, LIST).exists():
+    register = Path(folder, outside.LINK)
+    if not (register / LIST).exists():
         return
     held = connection.request({"do": "namespaces"})
     inodes: dict[str, int] = held["inodes"]
     there = {name for name, inode in inodes.items() if _names(name, inode)}
-    remove(folder, keep=there)
+    remove(register, keep=there)
     fds = {name: fd for name, fd in held["fds"].items() if name not in there}
     make(folder, held["pid"], fds, inodes)
-    listed = Path(folder, f"{LIST}.new")
+    listed = register / f"{LIST}.new"
     listed.write_text(_lines(held["fds"], inodes))
-    listed.replace(Path(folder, LIST))
+    listed.replace(register / LIST)
 
 
 def _lines(names: Iterable[str], inodes: Mapping[str, int]) -> str:
@@ -82,21 +85,36 @@ def _names(name: str, inode: int) -> bool:
     return path.exists() and path.stat().st_ino == inode
 
 
-def remove(folder: str, keep: Collection[str] = ()) -> None:
-    """Take away the names that a lab's directory lists, where they still are what they were."""
+def _listed(register: str | Path) -> dict[str, int]:
     try:
-        lines = Path(folder, LIST).read_text().splitlines()
+        lines = Path(register, LIST).read_text().splitlines()
     except FileNotFoundError:
-        return
+        return {}
+    parts = (line.partition(" ") for line in lines)
+    return {name: int(inode) for inode, _, name in parts}
+
+
+def remove_unused(register: str) -> bool:
+    """Take away the names that `register` lists; False when processes live in some, which stay."""
+    lived_in: set[int] = set()
+    for namespace in Path("/proc").glob("[0-9]*/ns/net"):
+        with contextlib.suppress(OSError):  # it has just ended
+            lived_in.add(namespace.stat().st_ino)
+    used = {name for name, inode in _listed(register).items() if inode in lived_in}
+    remove(register, keep=used)
+    return not used
+
+
+def remove(register: str | Path, keep: Collection[str] = ()) -> None:
+    """Take away the names that `register` lists, where they still are what they were."""
     libc = ctypes.CDLL(None, use_errno=True)
-    for line in lines:
-        inode, _, name = line.partition(" ")
+    for name, inode in _listed(register).items():
         if name in keep:
             continue
         path = FOLDER / name
         with contextlib.suppress(FileNotFoundError):
             found = path.stat()
-            if found.st_ino == int(inode) and os.path.ismount(path):
+            if found.st_ino == inode and os.path.ismount(path):
                 libc.umount2(str(path).encode(), _MNT_DETACH)
                 path.unlink()
             elif found.st_size == 0 and not os.path.ismount(path):

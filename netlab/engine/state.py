@@ -4,7 +4,7 @@
             /state.json  written by rename: pid and start time, boot, namespaces, nodes
             /control     the supervisor's socket
             /hosts       names of the nodes
-            /names       names under /run/netns, /cgroup a folder of control groups: to be removed
+            /outside     a link to a list of what the lab has elsewhere (`outside`)
             /logs/       what background processes print
 
 ROOT is $NETLAB_STATE_DIR where that is set, else /run/netlab for root, else
@@ -18,7 +18,7 @@ imported where it is used.
 """
 
 # Pathlib alone takes longer to import than all the rest.
-# ruff: noqa: PTH100, PTH102, PTH108, PTH110, PTH112, PTH116, PTH119, PTH123, PTH208
+# ruff: noqa: PTH100, PTH102, PTH108, PTH112, PTH116, PTH119, PTH123, PTH208
 from __future__ import annotations
 
 import contextlib
@@ -27,13 +27,15 @@ import json
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netlab.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from netlab.engine.outside import Orphan
 
 Json = dict[str, Any]
 AnyPath = str | os.PathLike[str]
@@ -108,14 +110,19 @@ def _remove(path: str) -> None:
 
 def _remove_outside(folder: str) -> None:
     """Take away what a lab has elsewhere: names under /run/netns, a folder of control groups."""
-    if os.path.exists(f"{folder}/names"):
-        from netlab.engine import named
+    if os.path.lexists(f"{folder}/outside"):
+        from netlab.engine import outside
 
-        named.remove(folder)
-    if os.path.exists(f"{folder}/cgroup"):
-        from netlab.engine import cgroups
+        outside.remove(folder)
 
-        cgroups.remove(folder)
+
+def sweep_outside() -> Sequence[Orphan]:
+    """Take away what labs had outside their directories when those were removed by hand."""
+    if os.geteuid() != 0:
+        return ()  # only root's labs have anything there
+    from netlab.engine import outside
+
+    return outside.sweep()
 
 
 def claim(path: AnyPath) -> Claim | None:
@@ -225,6 +232,7 @@ def directories() -> Iterator[str]:
 
 def labs() -> list[Lab]:
     """Return the labs that run; sweeps what dead ones left."""
+    sweep_outside()
     found: list[Lab] = []
     for path in directories():
         if not is_alive(path):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from netlab.engine import cgroups, lifecycle, state
+from netlab.engine import cgroups, lifecycle, outside, state
 from netlab.engine.stage import open_stage
 from netlab.errors import CapabilityError, EngineError
 from netlab.model.topology import Topology
@@ -117,7 +117,7 @@ def test_a_living_process_in_a_dead_labs_group_is_killed(tmp_path: Path) -> None
     end = time.monotonic() + 10
     while not members(group.path, "a.sleeper"):
         assert time.monotonic() < end
-    cgroups.remove(str(tmp_path))
+    outside.remove(str(tmp_path))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     assert not Path(group.path).exists()
 
