@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from netlab.errors import NetlabError
 from netlab.labs import discovery, guide
 from netlab.labs.notebook import notebook
 from netlab.notebook import Run
+from tests.cli.person import NOBODY, Person, ordinary_prefix
 from tests.conftest import ROOT
 
 HANDSHAKE = ROOT / "labs/handshake/recording"
@@ -69,6 +72,52 @@ def test_a_guide_is_played_on_the_kept_recording(tmp_path: Path) -> None:
     assert "right \\u2713" in said
     assert "not so \\u2717" in said
     assert "see for yourself" in said
+
+
+EXECUTE = """
+import sys, nbformat
+from nbclient import NotebookClient
+cells = nbformat.read("guide.ipynb", as_version=4)
+nbformat.write(NotebookClient(cells, timeout=90, kernel_name="python3").execute(), "done.ipynb")
+"""
+
+
+@pytest.mark.needs("netns", "userns", "tcpdump", "ss", "nft")
+def test_a_lab_runs_in_a_kernel_that_is_not_root() -> None:
+    """The guide of the handshake, its undelayed variations run by whoever runs the kernel."""
+    prefix = ordinary_prefix()
+    if prefix is None:
+        pytest.skip("no other user to be")
+    uid = NOBODY if os.geteuid() == 0 else os.geteuid()
+    made = notebook("handshake", guide.load(discovery.find("handshake")))
+    (run,) = (c for c in made["cells"] if "run_lab(" in c["source"])
+    run["source"] = (
+        'import os\nrun = notebook.run_lab("handshake", variations=["ipv4", "ipv6"])\n'
+        'print(os.geteuid(), run.path)\n[v["outcome"] for v in run.verdicts]'
+    )
+    who = Person(prefix, uid=uid)
+    try:
+        cells = nbformat.from_dict(made)
+        nbformat.write(cells, who.folder / "guide.ipynb")
+        home = {name: str(who.folder) for name in ("HOME", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+        done = subprocess.run(
+            (*prefix, "-c", EXECUTE), env=who.env | home, cwd=who.folder, timeout=120,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (ran,) = (
+            cell["outputs"]
+            for cell in nbformat.read(who.folder / "done.ipynb", as_version=4)["cells"]
+            if "run_lab(" in cell["source"]
+        )
+        said = "".join(output.get("text", "") for output in ran)
+        assert "16 checks: 16 passed" in said
+        assert f"{uid} {who.folder}/results/handshake/" in said
+        assert ran[-1]["data"]["text/plain"].count("'pass'") == 16
+        owners = {path.lstat().st_uid for path in (who.folder / "results").rglob("*")}
+        assert owners == {uid}
+    finally:
+        who.close()
 
 
 def test_a_run_shows_itself() -> None:
