@@ -253,6 +253,13 @@ impl Story {
 }
 
 impl Flow {
+    /// Note an event in the history, once per direction.
+    #[cold]
+    pub(crate) fn letter(&mut self, story: &mut Story, dir: usize, bit: usize) {
+        self.letters |= 1 << (dir * 8 + bit);
+        story.note(bit, dir);
+    }
+
     /// Initial RTT, ns; 0 = unset.
     pub fn initial_rtt(&self, story: &Story) -> i64 {
         if self.known & known::INITIAL == 0 { 0 } else { story.initial }

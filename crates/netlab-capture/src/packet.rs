@@ -246,6 +246,19 @@ impl Packets {
         &mut self.items[self.used]
     }
 
+    /// The place of the next descriptor, with the flow of the newest in it, and whether that one is
+    /// [`mark::REVERSED`].
+    #[inline(always)]
+    pub(crate) fn repeat(&mut self) -> (&mut Packet, u16) {
+        if self.used >= self.items.len() {
+            self.grow();
+        }
+        let Packet { hash, key, marks, .. } = self.items[self.used.saturating_sub(1)];
+        let next = &mut self.items[self.used];
+        (next.hash, next.key) = (hash, key);
+        (next, marks & mark::REVERSED)
+    }
+
     /// Count the descriptor that was written.
     #[inline(always)]
     pub(crate) fn keep(&mut self) {

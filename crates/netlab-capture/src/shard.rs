@@ -159,7 +159,10 @@ impl Shard {
     #[inline(always)]
     fn packet<const DETAIL: bool>(&mut self, chunk: &Chunk, packet: &Packet, guess: u32) -> u32 {
         let frame = chunk.first_frame + u64::from(packet.frame);
-        let slot = if self.table.flows.get(guess as usize).is_some_and(|flow| flow.key == packet.key) {
+        // A packet like the one before it leads where that one led.
+        let same = packet.marks & mark::SAME != 0;
+        let known = self.table.flows.get(guess as usize).is_some_and(|flow| same || flow.key == packet.key);
+        let slot = if known {
             guess as usize
         } else {
             match self.table.find(packet.hash, &packet.key) {
@@ -191,7 +194,7 @@ impl Shard {
             let flow = &mut self.table.flows[slot];
             let dir = usize::from(packet.marks & mark::REVERSED);
             if flow.letters & 1 << (dir * 8 + 3) == 0 {
-                letter(flow, &mut self.table.stories[slot], dir, 3);
+                flow.letter(&mut self.table.stories[slot], dir, 3);
             }
             if DETAIL {
                 self.store_series(packet, slot, 0, 0);
@@ -282,7 +285,7 @@ impl Shard {
         let new = letters & !(flow.letters >> (dir * 8));
         if new != 0 {
             for bit in (0..6).filter(|bit| new >> bit & 1 != 0) {
-                letter(flow, story, dir, bit);
+                flow.letter(story, dir, bit);
             }
         }
 
@@ -291,7 +294,7 @@ impl Shard {
         if verdict.flags & (analysis::RETRANSMISSION | analysis::ZERO_WINDOW) != 0 {
             for (bit, of) in [(6, analysis::RETRANSMISSION), (7, analysis::ZERO_WINDOW)] {
                 if verdict.flags & of != 0 && flow.letters >> (dir * 8 + bit) & 1 == 0 {
-                    letter(flow, story, dir, bit);
+                    flow.letter(story, dir, bit);
                 }
             }
         }
@@ -487,11 +490,4 @@ pub fn scaled_window(flow: &Flow, packet: &Packet) -> u32 {
     let scale = flow.dirs[dir].scale;
     let shift = if scale < 0 || packet.flags & flag::SYN != 0 { 0 } else { scale as u32 };
     u32::from(packet.window) << shift
-}
-
-/// Note an event in the history, once per direction.
-#[cold]
-fn letter(flow: &mut Flow, story: &mut Story, dir: usize, bit: usize) {
-    flow.letters |= 1 << (dir * 8 + bit);
-    story.note(bit, dir);
 }

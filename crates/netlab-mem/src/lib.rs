@@ -147,7 +147,7 @@ pub fn prefetch<T>(items: &[T], index: usize, line: usize) {
 pub fn advise_huge<T>(items: &Vec<T>) {
     let start = (items.as_ptr() as usize).next_multiple_of(4096);
     let end = (items.as_ptr() as usize + items.capacity() * size_of::<T>()) & !4095;
-    if end > start + (64 << 20) {
+    if end > start + (8 << 20) {
         // SAFETY: MADV_HUGEPAGE inside an allocation the vector owns; it changes no contents.
         unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_HUGEPAGE) };
     }

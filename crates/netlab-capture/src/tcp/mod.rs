@@ -953,25 +953,11 @@ impl Tcp {
         let Step { packet, extra, dir, .. } = *step;
         let syn = packet.flags & flag::SYN != 0;
         let acks = packet.flags & flag::ACK != 0;
+        if acks && !syn && (flow.initial_pending || flow.dirs[dir].state & state::FIRST_ACK_PENDING != 0) {
+            opened(flow, story, packet, dir);
+        }
         let (low, high) = flow.dirs.split_at_mut(1);
         let (f, r) = if dir == 0 { (&mut low[0], &mut high[0]) } else { (&mut high[0], &mut low[0]) };
-        if acks && !syn && flow.initial_pending {
-            // A difference of 0 leaves it unset: the next such packet tries again.
-            let rtt = packet.ts.wrapping_sub(story.initial);
-            if rtt != 0 {
-                story.initial = rtt;
-                flow.known |= known::INITIAL;
-                flow.initial_pending = false;
-            }
-        }
-        if acks && !syn && f.state & state::FIRST_ACK_PENDING != 0 {
-            let opener = story.dirs[dir].controls[control::SYNACK] == 0 && packet.flags & flag::RST == 0;
-            if flow.known & (known::ANSWERED | known::TO_ACK) == known::ANSWERED && opener {
-                story.handshake[1] = packet.ts.wrapping_sub(story.handshake[1]);
-                flow.known |= known::TO_ACK;
-            }
-            f.state &= !state::FIRST_ACK_PENDING;
-        }
         f.state = f.state & !state::SACK | packet.marks & state::TIMESTAMPS;
         if syn || extra.is_some() {
             self.rare(f, r, story, &mut flow.known, step);
@@ -1066,6 +1052,30 @@ impl Tcp {
                 f.scale = -2;
             }
         }
+    }
+}
+
+/// An acknowledgement while the initial RTT is unset or the sender's SYN was its newest: the end of the
+/// handshake.
+#[inline(never)]
+fn opened(flow: &mut Flow, story: &mut Story, packet: &Packet, dir: usize) {
+    if flow.initial_pending {
+        // A difference of 0 leaves it unset: the next such packet tries again.
+        let rtt = packet.ts.wrapping_sub(story.initial);
+        if rtt != 0 {
+            story.initial = rtt;
+            flow.known |= known::INITIAL;
+            flow.initial_pending = false;
+        }
+    }
+    let f = &mut flow.dirs[dir];
+    if f.state & state::FIRST_ACK_PENDING != 0 {
+        let opener = story.dirs[dir].controls[control::SYNACK] == 0 && packet.flags & flag::RST == 0;
+        if flow.known & (known::ANSWERED | known::TO_ACK) == known::ANSWERED && opener {
+            story.handshake[1] = packet.ts.wrapping_sub(story.handshake[1]);
+            flow.known |= known::TO_ACK;
+        }
+        f.state &= !state::FIRST_ACK_PENDING;
     }
 }
 

@@ -8,15 +8,13 @@
 //! `the_short_way_comes_to_the_same_as_the_long` in tests/pipeline.rs.
 
 use super::ring::{Entry, LIMIT, before};
-use super::{Rules, Tcp, state};
+use super::{Rules, Tcp, opened, state};
 use crate::flows::{Flow, Story, held};
 use crate::packet::{Packet, mark};
 
 /// What the state of the sender must hold, and of the other side.
 const SENDER: u16 = state::BASE | state::WINDOW | state::IN_FLIGHT_VALID;
 const OTHER: u16 = state::BASE | state::WINDOW;
-/// What neither may hold.
-const NOT: u16 = state::FIRST_ACK_PENDING | state::WINDOW_CLOSED;
 
 impl Tcp {
     /// Account and analyse a packet if nothing about it is special; false, with nothing changed, if not.
@@ -30,20 +28,16 @@ impl Tcp {
         let end = seq.wrapping_add(len);
 
         // 1, 2, 5, 7, 8: no window is closed. 3, 4, 12: the segment begins where the last one ended.
-        // 11: it acknowledges what was seen. The events and tcp.completeness bits it brings are known.
-        let (letter, complete) = if data { (8, 8) } else { (4, 4) };
+        // 11: it acknowledges what was seen.
         let ordinary = packet.marks & mark::PLAIN != 0
-            && f.state & (SENDER | NOT) == SENDER
-            && r.state & (OTHER | NOT | state::SACK) == OTHER
+            && f.state & (SENDER | state::WINDOW_CLOSED) == SENDER
+            && r.state & (OTHER | state::WINDOW_CLOSED | state::SACK) == OTHER
             && seq == f.next
             && seq != 0
             && packet.window != 0
             && r.last_window != 0
             && !before(r.reach, ack)
-            && !flow.initial_pending
             && now >= flow.last_ts
-            && flow.letters >> (dir * 8) & letter != 0
-            && flow.completeness & complete != 0
             && self.rules == Rules::V40;
         let (bytes, first) = f.octets[0].overflowing_add(packet.bytes);
         let (ip_bytes, second) = f.octets[1].overflowing_add(packet.ip_bytes);
@@ -54,7 +48,8 @@ impl Tcp {
         if data {
             // 6: the window is not filled. 12a: it was not acknowledged before. tcptrace: there are no
             // holes. 13: there is room in the list.
-            let shift = if r.scale < 0 { 0 } else { r.scale as u32 };
+            let shift =
+                if r.scale < 0 || r.state & state::FIRST_ACK_PENDING != 0 { 0 } else { r.scale as u32 };
             let full = r.scale != -1 && end == r.ack.wrapping_add(u32::from(r.last_window) << shift);
             let accounted = f.state & state::RANGES != 0 && f.held & held::HOLES == 0;
             if full || !before(r.ack, end) || !accounted || self.listed(f) >= LIMIT {
@@ -103,6 +98,15 @@ impl Tcp {
         let offered = u32::from(packet.window) << shift;
         f.window_max = f.window_max.max(offered);
         f.window_min = f.window_min.min(offered);
+        if flow.initial_pending || f.state & state::FIRST_ACK_PENDING != 0 {
+            opened(flow, story, packet, dir);
+        }
+        // The events and tcp.completeness bits that data and acknowledgements bring.
+        let (bit, complete) = if data { (3, 8) } else { (2, 4) };
+        if flow.letters >> (dir * 8 + bit) & 1 == 0 {
+            flow.letter(story, dir, bit);
+        }
+        flow.completeness |= complete;
         true
     }
 }

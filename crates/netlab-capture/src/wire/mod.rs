@@ -93,15 +93,12 @@ pub struct Decoder {
     last: Last,
 }
 
-/// The newest descriptor that came the straight way, if nothing came after it.
+/// The newest descriptor of IPv4 that came the straight way, if nothing came after it.
 struct Last {
     /// How many descriptors its chunk held with it; no number at all once there is another.
     count: usize,
     /// Addresses and ports as in the IPv4 and TCP headers.
     ends: [u8; 12],
-    hash: u64,
-    key: Key,
-    reversed: bool,
 }
 
 /// What the layers above have found about the frame at hand.
@@ -151,7 +148,7 @@ impl Decoder {
             checksums,
             counts: Counts::default(),
             fragments: Fragments::default(),
-            last: Last { count: usize::MAX, ends: [0; 12], hash: 0, key: Key::default(), reversed: false },
+            last: Last { count: usize::MAX, ends: [0; 12] },
         }
     }
 
@@ -188,39 +185,23 @@ impl Decoder {
         let Some(head) = data.first_chunk::<54>() else { return false };
         let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
         let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let (segment, congestion, total, ttl, id);
-        let mut same = false;
+        let (segment, at, congestion, total, ttl, id);
         match half(12) {
             0x0800 if head[14] == 0x45 && head[23] == proto::TCP && half(20) & 0x3fff == 0 => {
-                let Some(found) = array::<20>(data, 34) else { return false };
-                segment = (found, 34);
-                let Some(ends) = array::<12>(data, 26) else { return false };
-                same = *ends == self.last.ends && chunk.packets.len() == self.last.count;
-                if !same {
-                    let ports = u32::from_be_bytes([found[0], found[1], found[2], found[3]]);
-                    let Ends { hash, key, reversed } =
-                        self.ends([word(26).into(), 0], [word(30).into(), 0], ports, proto::TCP, 4);
-                    self.last = Last { count: 0, ends: *ends, hash, key, reversed };
-                }
-                self.last.count = chunk.packets.len() + 1;
+                at = 34;
                 congestion = head[15] & 3 == 3;
                 (total, ttl, id) = (u32::from(half(16)), head[22], half(18));
             }
             0x86dd if head[14] >> 4 == 6 && head[20] == proto::TCP && half(18) != 0 => {
-                let Some(found) = array::<20>(data, 54) else { return false };
-                segment = (found, 54);
-                let long = |at: usize| u64::from(word(at)) << 32 | u64::from(word(at + 4));
-                let ports = u32::from_be_bytes([found[0], found[1], found[2], found[3]]);
-                let Ends { hash, key, reversed } =
-                    self.ends([long(22), long(30)], [long(38), long(46)], ports, proto::TCP, 6);
-                self.last = Last { count: usize::MAX, ends: [0; 12], hash, key, reversed };
+                at = 54;
                 congestion = head[15] & 0x30 == 0x30;
                 (total, ttl, id) = (u32::from(half(18)) + 40, head[21], 0);
             }
             _ => return false,
         }
-        let (segment, at) = segment;
-        let word =
+        let Some(found) = array::<20>(data, at) else { return false };
+        segment = found;
+        let field =
             |at: usize| u32::from_be_bytes([segment[at], segment[at + 1], segment[at + 2], segment[at + 3]]);
         let offset = usize::from(segment[12] >> 4) * 4;
         let headers = (at - 14 + offset) as u32;
@@ -228,8 +209,7 @@ impl Decoder {
             return false;
         }
         let flags = u16::from_be_bytes([segment[12], segment[13]]) & 0xfff;
-        let mut marks = u16::from(self.last.reversed) | if at > 34 { mark::V6 } else { 0 };
-        marks |= if congestion { mark::CE } else { 0 } | if same { mark::SAME } else { 0 };
+        let mut marks = if congestion { mark::CE } else { 0 };
         let mut extra = 0;
         if offset > 20 {
             let (found, listed) = self.options(chunk, &data[at + 20..at + offset]);
@@ -241,16 +221,39 @@ impl Decoder {
             marks |= mark::PLAIN;
         }
         // Field by field: in its place, not put together elsewhere and copied.
-        let packet = chunk.packets.next();
-        packet.hash = self.last.hash;
-        packet.key = self.last.key;
+        let (count, ports) = (chunk.packets.len(), field(0));
+        let packet = if at == 34 {
+            let Some(ends) = array::<12>(data, 26) else { return false };
+            let same = count == self.last.count && *ends == self.last.ends;
+            self.last.count = count + 1;
+            if same {
+                let (packet, reversed) = chunk.packets.repeat();
+                marks |= mark::SAME | reversed;
+                packet
+            } else {
+                self.last.ends = *ends;
+                let ends = self.ends([word(26).into(), 0], [word(30).into(), 0], ports, proto::TCP, 4);
+                marks |= u16::from(ends.reversed);
+                let packet = chunk.packets.next();
+                (packet.hash, packet.key) = (ends.hash, ends.key);
+                packet
+            }
+        } else {
+            self.last.count = usize::MAX;
+            let long = |at: usize| u64::from(word(at)) << 32 | u64::from(word(at + 4));
+            let ends = self.ends([long(22), long(30)], [long(38), long(46)], ports, proto::TCP, 6);
+            marks |= mark::V6 | u16::from(ends.reversed);
+            let packet = chunk.packets.next();
+            (packet.hash, packet.key) = (ends.hash, ends.key);
+            packet
+        };
         packet.ts = record.ts;
         packet.frame = chunk.frames;
         packet.bytes = record.original;
         packet.ip_bytes = total;
         packet.len = total - headers;
-        packet.seq = word(4);
-        packet.ack = word(8);
+        packet.seq = field(4);
+        packet.ack = field(8);
         packet.window = u16::from_be_bytes([segment[14], segment[15]]);
         packet.flags = flags;
         packet.extra = extra;
