@@ -577,13 +577,20 @@ class _Search:
                 yield walk.step(end, None, item, self.endpoint, _ILLEGAL)
 
 
+def _refuses(segments: Sequence[Segment], *, forward: bool) -> bool:
+    """Tell whether an end answered a SYN with resets and nothing else: it kept no state of it."""
+    sent = [segment for segment in segments if segment.forward == forward]
+    return bool(sent) and segments[0].is_syn and all(segment.rst for segment in sent)
+
+
 def _starts(segments: Sequence[Segment], *, forward: bool) -> Iterable[_Walk]:
     """Yield the states in which an endpoint may have been before everything else."""
     if segments and not segments[0].is_syn:  # the beginning was not captured
         for state in State:
             yield _Walk(0 if state is State.ESTABLISHED else 1, 0, state)
         return
-    listens = bool(segments) and segments[0].forward != forward
+    answers = bool(segments) and segments[0].forward != forward
+    listens = answers and not _refuses(segments, forward=forward)
     yield _Walk(1 if listens else 0, 0, State.CLOSED)
     yield _Walk(0 if listens else 1, 0, State.LISTEN)
 
@@ -607,7 +614,8 @@ def live(
     for segment in segments:
         wire.read(segment)
     search = _Search(endpoint, blind=not segments)
-    streams = [_thinned(items) for items in (wire.received, wire.sent, *looks)]
+    refused = _refuses(segments, forward=forward)
+    streams = [_thinned(items) for items in ([] if refused else wire.received, wire.sent, *looks)]
     walk = search.run(streams, _starts(segments, forward=forward))
     first = walk.steps[0].before if walk.steps else walk.state
     looked = frozenset(

@@ -160,7 +160,7 @@ def _verdict_table(checks: Sequence[Mapping[str, Any]]) -> str:
         )
         observed = verdict.get("reason") or verdict.get("observed", "")
         rows.append([_outcome(verdict["outcome"]), claim, observed, verdict.get("bound", "")])
-    return table(("", "check", "observed", "expected"), rows, kind="nl-checks")
+    return table(("", "check", "observed", "expected"), rows, kind="nl-checks nl-cards")
 
 
 def _outcome(word: str) -> Html:
@@ -210,13 +210,16 @@ def _figures(one: Scene) -> list[object]:
     times = [sight[1] for sight in sights]
     span = (max(times) - min(times)) / 1e9 if times else 0.0
     rtts = [rtt / 1e6 for rtt in passages["rtt"] if rtt is not None]
-    syn = next(
-        (s[1] for s, f in zip(sights, passages["flags"], strict=True) if f & 0x12 == 2), None
-    )
-    answer = next(
-        (s[-2] for s, f in zip(sights, passages["flags"], strict=True) if f & 0x12 == 0x12), None
-    )
-    handshake = round((answer - syn) / 1e6, 3) if syn is not None and answer is not None else None
+    first: dict[int, int] = {}  # by conversation: when its SYN was seen first
+    handshake = None
+    for sight, flags, number in zip(
+        sights, passages["flags"], passages["conversation"], strict=True
+    ):
+        if flags & 0x12 == 0x02:
+            first.setdefault(number, sight[1])
+        elif flags & 0x12 == 0x12 and number in first:
+            handshake = round((sight[-2] - first[number]) / 1e6, 3)
+            break
     return [
         len(times),
         round(span, 3),
@@ -248,7 +251,8 @@ def _scene_findings(one: Scene) -> str:
         [f["point"], _severity(f["severity"]), f["sentence"], _filter(f["filter"])]
         for f in cast("list[dict[str, Any]]", one.data["findings"])
     ]
-    return table(("seen at", "", "finding", "Wireshark display filter"), rows) if rows else ""
+    head = ("seen at", "", "finding", "Wireshark display filter")
+    return table(head, rows, kind="nl-cards") if rows else ""
 
 
 def _severity(word: str) -> Html:
@@ -321,12 +325,14 @@ def _settings(recording: Recording) -> str:
         ["impairments by", manifest.backend],
         ["status", manifest.status + (f": {manifest.reason}" if manifest.reason else "")],
         ["fidelity", "; ".join((manifest.fidelity, *manifest.fidelity_reasons))],
-        ["took, s", round(max(0, manifest.ended_ns - manifest.started_ns) / 1e9, 3)],
+        ["took", f"{max(0, manifest.ended_ns - manifest.started_ns) / 1e9:.3f} s"],
         ["topology", manifest.topology_sha256],
     ]
-    rows += [[f"option {name}", str(value)] for name, value in manifest.options.items()]
+    rows += [
+        [f"option {name}", str(value) or "nothing"] for name, value in manifest.options.items()
+    ]
     rows += [[f"seed of {name}", str(value)] for name, value in manifest.seeds.items()]
-    parts = [table(("setting", "value"), rows)]
+    parts = [table(("setting", "value"), rows, kind="nl-settings")]
     nodes = sorted(manifest.sysctls)
     keys = sorted({key for node in nodes for key in manifest.sysctls[node]})
     if keys:
@@ -364,7 +370,7 @@ def _findings(summaries: Mapping[str, Summary]) -> str:
     head = ["seen at", *head] if several else head
     listed = "".join(f"<li>{escape(text)}</li>" for text in warnings)
     damaged = f'<ul class="nl-illegal">{listed}</ul>' if warnings else ""
-    return damaged + (table(head, rows) if rows else _hint("Nothing stands out."))
+    return damaged + (table(head, rows, kind="nl-cards") if rows else _hint("Nothing stands out."))
 
 
 def _finding(found: Finding, point: str | None) -> list[object]:

@@ -142,7 +142,10 @@ def _shared() -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, kind: str = "") -> str:
     """Return a table; numbers stand at the right, `Html` goes in as it is."""
-    names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    names = "".join(
+        f'<th scope="col"{_NUMBER if _numeric(rows, at) else ""}>{escape(name)}</th>'
+        for at, name in enumerate(head)
+    )
     body = "".join(
         "<tr>" + "".join(_cell(value, head[at]) for at, value in enumerate(row)) + "</tr>"
         for row in rows
@@ -152,6 +155,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, kind: str = 
         f'<div class="nl-wide"><table{mark}><thead><tr>{names}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+_NUMBER = ' class="nl-number"'
+
+
+def _numeric(rows: Sequence[Sequence[object]], column: int) -> bool:
+    """Tell whether a column has numbers and nothing else, but for gaps."""
+    found = {type(row[column]) for row in rows} - {type(None)}
+    return bool(found) and found <= {int, float}
 
 
 class Html(str):
@@ -167,7 +179,7 @@ def _cell(value: object, name: str) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"<td{data}>{'' if value is None else escape(str(value))}</td>"
     shown = f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
-    return f'<td class="nl-number"{data}>{shown}</td>'
+    return f"<td{_NUMBER}{data}>{shown}</td>"
 
 
 def details(summary: str, body: str, *, opened: bool = False) -> str:

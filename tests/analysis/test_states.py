@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from netlab.analysis.segments import ACK, FIN, RST, SYN, Segment
+from netlab.analysis.segments import ACK, FIN, RST, SYN, Segment, load
 from netlab.analysis.states import (
     TABLE,
     Event,
@@ -21,6 +21,7 @@ from netlab.analysis.states import (
     path,
     reconstruct,
 )
+from tests.conftest import ROOT
 
 MS = 1_000_000
 S = State
@@ -321,6 +322,18 @@ def test_what_is_illegal_says_what_it_lacks() -> None:
     assert [s["state"] for s in record["spans"] if s["endpoint"] == "a"] == [
         "CLOSED", "SYN-SENT", "ESTABLISHED",
     ]  # fmt: skip
+
+
+def test_who_refuses_keeps_no_state() -> None:
+    rows = load(ROOT / "labs/resets/recording/closed-port/captures/client.eth0.pcap")
+    opener, refuser = reconstruct(rows).lives
+    assert opener.path == (S.CLOSED, S.SYN_SENT, S.CLOSED)
+    assert refuser.path == (S.CLOSED,)
+    at = rows[0].time_ns - 1000
+    looks = {refuser.endpoint: [[Look(frozenset({S.LISTEN}), at, at, "ss, snapshot x")]]}
+    refuser = reconstruct(rows, looks=looks).lives[1]  # a firewall did it
+    assert refuser.path[-1] is S.LISTEN
+    assert refuser.illegal == ()
 
 
 @pytest.mark.parametrize("before", list(State))

@@ -116,6 +116,22 @@ def test_other_fonts_are_within_the_tolerances(tmp_path: Path, watched: Watched)
     assert len(widths) == 3, "the machine has one font only"
 
 
+@pytest.mark.parametrize("watched", [SIZES[1280]], indirect=True, ids=["1280"])
+def test_on_paper_a_dark_page_is_light_and_nothing_is_cut_off(
+    tmp_path: Path, watched: Watched
+) -> None:
+    page = shown("handshake", tmp_path, watched)
+    page.get_by_role("button", name="light / dark").click()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert layout.unreadable(page) == []
+    boxes = {box.kind: box for box in layout.measure(page)}
+    assert boxes["ladder"].width == pytest.approx(boxes["inspector"].width, abs=layout.EXACT)
+    paper = page.pdf(format="A4")  # narrower than the window
+    assert 4 <= paper.count(b"/Type /Page\n") <= 8
+
+
 PLANTED = {
     "a panel is cut off": (
         "#settings { height: 120px; overflow: hidden }",

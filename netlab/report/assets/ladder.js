@@ -109,6 +109,7 @@ export class Ladder {
     const bottom = everything ? this.height : top + this.view.clientHeight;
     this.picture.setAttribute("width", width);
     this.picture.setAttribute("height", bottom - top);
+    this.picture.setAttribute("viewBox", `0 0 ${width} ${bottom - top}`); // paper may be narrower
     this.picture.style.top = `${top}px`;
     this.picture.replaceChildren();
     this.gutter = width < 560 ? 62 : 92;
@@ -145,7 +146,9 @@ export class Ladder {
       const y = narrow && at % 2 ? 34 : 16;
       this.head.append(svg("text", { x, y, "text-anchor": anchor }, lane.name));
     });
-    this.head.setAttribute("height", narrow && last > 0 ? 42 : 24);
+    const high = narrow && last > 0 ? 42 : 24;
+    this.head.setAttribute("height", high);
+    this.head.setAttribute("viewBox", `0 0 ${width} ${high}`);
   }
 
   drawRows(into, from, to) {
@@ -191,7 +194,7 @@ export class Ladder {
       }
       const room = right - left;
       const text = svg("text", { class: "nl-label", x: (left + right) / 2, y: y - 5, "text-anchor": "middle" });
-      text.textContent = fitted(words, room / 6.4);
+      text.textContent = fitted(words, room / 6.6);
       group.append(text);
     }
     return group;
@@ -301,7 +304,7 @@ export class Ladder {
 
   print(on) {
     if (this.rows.length > 400 || this.scale !== "even") return;
-    this.view.style.height = on ? `${this.height}px` : "";
+    this.view.style.height = on ? "auto" : "";
     if (!on) this.measure();
     this.draw(on);
   }
@@ -316,6 +319,8 @@ function crossAt(x, y) {
   return svg("path", { class: "nl-cross", d: `M${x - 5} ${y - 5}L${x + 5} ${y + 5}M${x + 5} ${y - 5}L${x - 5} ${y + 5}` });
 }
 
-function fitted(text, most) {
+// A label for so many letters: first without the window, which seldom changes.
+function fitted(words, most) {
+  const text = words.length > most ? words.replace(/ win=\d+/, "") : words;
   return text.length > most ? `${text.slice(0, Math.max(3, Math.floor(most) - 1))}…` : text;
 }

@@ -206,15 +206,20 @@ function inside(scene) {
   return [{ title: "Packets inside the links", axis: "packets", traces, note: "From the journals of the wires: packets that wait or travel, and those that were dropped." }];
 }
 
+const COLOURS = {
+  light: ["#2b6cb0", "#c05621", "#2f855a", "#b83280", "#6b46c1", "#718096", "#b7791f", "#2c7a7b"],
+  dark: ["#7db4ee", "#f0a272", "#68d391", "#f687b3", "#b794f4", "#a0aec0", "#ecc94b", "#4fd1c5"],
+};
+
 export function layout(axis, marks, range) {
   const style = getComputedStyle(document.querySelector(".nl") ?? document.body);
   const [ink, faint, paper] = ["--ink", "--rule", "--paper"].map((name) => style.getPropertyValue(name).trim());
   const ruled = { gridcolor: faint, zerolinecolor: faint, linecolor: faint, automargin: true };
   return {
     height: 300, margin: { l: 56, r: 12, t: 8, b: 40 }, paper_bgcolor: paper, plot_bgcolor: paper,
-    font: { color: ink, family: "inherit", size: 12 }, hovermode: "closest", dragmode: "pan",
-    colorway: ["#2b6cb0", "#c05621", "#2f855a", "#b83280", "#6b46c1", "#718096", "#b7791f", "#2c7a7b"],
-    legend: { orientation: "h", y: 1.14, x: 0, xanchor: "left" },
+    font: { color: ink, family: "inherit", size: 12 }, hovermode: "closest", dragmode: "zoom",
+    colorway: COLOURS[style.colorScheme === "dark" ? "dark" : "light"],
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, xanchor: "left" },
     xaxis: { title: { text: "s" }, range: [...range], ...ruled }, yaxis: { title: { text: axis }, rangemode: "tozero", ...ruled },
     shapes: marks.map((m) => ({ type: "line", x0: m.at / SEC, x1: m.at / SEC, yref: "paper", y0: 0, y1: 1, line: { width: 1, dash: "dot", color: faint } })),
   };
@@ -233,7 +238,7 @@ export async function draw(Plotly, scene, number, into, onPacket) {
     const place = html("div", { class: "nl-plot", role: "img", "aria-label": `${title}: ${traces.map((t) => t.name).join(", ")}` });
     into.append(html("figure", {}, html("figcaption", {}, html("b", {}, title), ` ${note}`), place));
     const shown = traces.map((trace) => ({ ...trace, ...thinned(trace, range) }));
-    Plotly.newPlot(place, shown, layout(axis, marks, range), { displaylogo: false, responsive: true, scrollZoom: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
+    Plotly.newPlot(place, shown, layout(axis, marks, range), { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
     place.on("plotly_click", ({ points }) => {
       const index = points[0].customdata;
       onPacket(index ?? nearest(scene, number, points[0].x * SEC));

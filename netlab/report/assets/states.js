@@ -16,6 +16,7 @@ const EDGES = [
   ["FIN-WAIT-1", "FIN-WAIT-2"], ["FIN-WAIT-1", "CLOSING"], ["CLOSE-WAIT", "LAST-ACK"],
   ["FIN-WAIT-2", "TIME-WAIT"], ["CLOSING", "TIME-WAIT"], ["LAST-ACK", "END"], ["TIME-WAIT", "END"],
 ];
+const EARLY = new Set(["LISTEN", "SYN-SENT", "SYN-RECEIVED"]); // their way to CLOSED leads back to the top
 const HALF = [56, 14];
 const MEANINGS = {
   CLOSED: "There is no connection, or none any more: the kernel keeps nothing of it.",
@@ -108,7 +109,7 @@ function machine(name, taken, history, said) {
   let last = first ? first.state : "";
   taken.forEach((t, at) => {
     const start = t.before === "CLOSED" && at === 0 ? "CLOSED" : t.before === "CLOSED" ? "END" : t.before;
-    const end = t.after === "CLOSED" ? "END" : t.after;
+    const end = t.after === "CLOSED" && !EARLY.has(t.before) ? "END" : t.after;
     seen.set(start, at);
     seen.set(end, at + 1);
     const key = `${start}>${end}`;
@@ -120,8 +121,9 @@ function machine(name, taken, history, said) {
   for (const key of [...all, ...[...steps.keys()].filter((k) => !all.includes(k))]) {
     const [a, b] = key.split(">");
     const numbers = steps.get(key);
-    picture.append(edge(PLACES[a], PLACES[b], numbers ? "nl-edge nl-taken" : "nl-edge"));
-    if (numbers) picture.append(number(PLACES[a], PLACES[b], numbers.join(",")));
+    const way = all.includes(key) ? straight(PLACES[a], PLACES[b]) : around(PLACES[a], PLACES[b]);
+    picture.append(edge(way, numbers ? "nl-edge nl-taken" : "nl-edge"));
+    if (numbers) picture.append(number(way, numbers.join(",")));
   }
   for (const state in PLACES) {
     const [x, y] = PLACES[state];
@@ -166,17 +168,34 @@ function border([x, y], [tx, ty]) {
   return [x + dx * share, y + dy * share];
 }
 
-function edge(a, b, kind) {
+// A way as the four points of a cubic Bézier curve.
+function straight(a, b) {
   const [from, to] = [border(a, b), border(b, a)];
-  const angle = Math.atan2(to[1] - from[1], to[0] - from[0]);
-  const wing = (turn) => `${(to[0] - 8 * Math.cos(angle + turn)).toFixed(1)} ${(to[1] - 8 * Math.sin(angle + turn)).toFixed(1)}`;
-  return svg("path", { class: kind, d: `M${from.join(" ")}L${to.join(" ")}M${wing(0.4)}L${to.join(" ")}L${wing(-0.4)}` });
+  return [from, from, to, to];
 }
 
-function number(a, b, text) {
-  const [from, to] = [border(a, b), border(b, a)];
+// A way that the figure has no arrow for, such as a reset: in a bow beside the states between.
+function around([x, y], [tx, ty]) {
+  const out = x < 200 ? -1 : 1;
+  const inward = tx > x + HALF[0] ? -1 : 1;
+  const [from, to] = [[x + out * HALF[0], y], [tx + (x === tx ? out : inward) * HALF[0], ty]];
+  if (x === tx) return [from, [from[0] + 28, y], [to[0] + 28, ty], to];
+  if (out < 0) return [from, [2, ty], [(from[0] + to[0]) / 2, ty + (ty > y ? 20 : 0)], to];
+  return [from, [from[0] + (inward < 0 ? 16 : 30), (y + ty) / 2], [to[0] + inward * 40, ty], to];
+}
+
+const at = ([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`;
+
+function edge([from, one, other, to], kind) {
+  const back = other === to ? from : other;
+  const angle = Math.atan2(to[1] - back[1], to[0] - back[0]);
+  const wing = (turn) => at([to[0] - 8 * Math.cos(angle + turn), to[1] - 8 * Math.sin(angle + turn)]);
+  return svg("path", { class: kind, d: `M${at(from)}C${at(one)} ${at(other)} ${at(to)}M${wing(0.4)}L${at(to)}L${wing(-0.4)}` });
+}
+
+function number(way, text) {
   const group = svg("g", { class: "nl-step" });
-  const [x, y] = [(from[0] + to[0]) / 2, (from[1] + to[1]) / 2];
+  const [x, y] = [0, 1].map((k) => (way[0][k] + 3 * way[1][k] + 3 * way[2][k] + way[3][k]) / 8);
   group.append(svg("circle", { cx: x, cy: y, r: 8 + 2 * (text.length - 1) }), svg("text", { x, y: y + 4, "text-anchor": "middle" }, text));
   return group;
 }
