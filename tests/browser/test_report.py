@@ -112,6 +112,26 @@ def test_the_way_through_the_states_is_drawn_and_leads_to_packets(
     watched.quiet()
 
 
+def test_a_refusal_is_told_and_leads_back_to_closed(tmp_path: Path, watched: Watched) -> None:
+    opened = watched.open(report("resets", tmp_path))
+    opened.get_by_role("button", name="the next packet").click()
+    assert "refuses: no program listens" in opened.locator(".nl-inspector").inner_text()
+    assert ends(opened) == ["client SYN-SENT → CLOSED", "server CLOSED"]
+    client = opened.locator(".nl-machines figure").first
+    assert client.locator(".nl-taken").count() == 2
+    covered: list[bool] = client.locator(".nl-step circle").evaluate_all(
+        """all => all.map(e => {
+          const a = e.getBoundingClientRect();
+          return [...document.querySelectorAll('.nl-node rect')].some(r => {
+            const b = r.getBoundingClientRect();
+            return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+          });
+        })"""
+    )
+    assert covered == [False, False]
+    watched.quiet()
+
+
 def ends(opened: Page) -> list[str]:
     """Return what the inspector says of the states of both ends at the packet chosen."""
     return [text.replace("\n", " ") for text in opened.locator(".nl-ends div").all_inner_texts()]

@@ -51,6 +51,8 @@ export function explain(p, scene) {
   const who = end(p.forward);
   if (p.text !== null) {
     said.push(/^ICMP/.test(p.text) ? `An ICMP message: ${p.text}.` : `${p.text}, ${p.length} octets from ${who}.`);
+  } else if (p.flags & RST && scene.step(p.index)?.some(({ before, after }) => before === "SYN-SENT" && after === "CLOSED")) {
+    said.push(`${who} refuses: no program listens at this port, or a firewall answers in its name.`);
   } else if (p.flags & RST) {
     said.push(`${who} ends the connection at once: nothing more is sent, what was not read is thrown away.`);
   } else if (p.flags & SYN && p.flags & ACK) {
