@@ -32,7 +32,8 @@ class Summary:
         `comments`, `interfaces` (list of dict: id, section, link_type, snaplen,
         ticks_per_second, offset_s, name, description, filter, packets, received, dropped,
         os_dropped), `packets`, `other_records` (numbered among the frames, but no packets),
-        `bytes`, `captured_bytes`, `first_ns`, `last_ns`, `time_back`, `cut_packets`,
+        `bytes`, `captured_bytes`, `first_ns`, `last_ns` (None if no packet has a
+        time), `untimed` (packets without a time), `time_back`, `cut_packets`,
         `undecodable` (reason to count), `unknown_link_types` (LINKTYPE_ to count), `arp`,
         `fragments`, `reassembled`, `fragments_dropped`, `vlan`, `tunnelled`, `icmp_errors`,
         `checksums_good|bad|partial`, `flows`, `evicted_flows|packets|bytes`, `truncated_at`,

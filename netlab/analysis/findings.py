@@ -328,6 +328,16 @@ def _capture(totals: Mapping[str, object]) -> list[Finding]:
                 "frame.cap_len < frame.len", cut,
             )
         )  # fmt: skip
+    untimed = int(_number(totals.get("untimed")))
+    if untimed:
+        found.append(
+            Finding(
+                "untimed", "note",
+                _counted(untimed, "packet has", "packets have") + " no time stamp: counted and "
+                "analysed, but part of no duration, rate or RTT",
+                "!frame.time_epoch", untimed,
+            )
+        )  # fmt: skip
     back = int(_number(totals.get("time_back")))
     if back:
         found.append(

@@ -26,8 +26,8 @@ class Flow(Record):
     interface: int
     first_frame: int
     last_frame: int
-    ts: int
-    duration: int
+    ts: int | None
+    duration: int | None
     conn_state: str
     completeness: int
     history: str
@@ -182,7 +182,7 @@ class Segment(Record):
     __slots__ = ()
     frame: int
     layer: int
-    ts_ns: int
+    ts_ns: int | None
     stream: int
     from_orig: bool
     seq_raw: int

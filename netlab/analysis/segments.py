@@ -132,7 +132,7 @@ def load(path: Path) -> tuple[Segment, ...]:
 
 
 def of_summary(summary: Summary) -> tuple[Segment, ...]:
-    """Return the TCP segments of a summary, those inside tunnels left out."""
+    """Return the TCP segments of a summary, less those in tunnels or without a time."""
     flows = summary.flows
     ends = {
         stream: ((orig, oport), (resp, rport))
@@ -143,7 +143,9 @@ def of_summary(summary: Summary) -> tuple[Segment, ...]:
         if proto == "tcp"
     }
     rows = zip(*map(summary.segments().column, _COLUMNS), strict=True)
-    return tuple(_segment(ends[row[3]], *row[1:]) for row in rows if row[0] == 0)
+    return tuple(
+        _segment(ends[row[3]], *row[1:]) for row in rows if row[0] == 0 and row[2] is not None
+    )
 
 
 def _segment(

@@ -456,6 +456,10 @@ def _segment_columns(start_ns: int) -> tuple[Column, ...]:
     def number(name: str) -> Callable[[Row], str]:
         return lambda row: count(row[name]) if isinstance(row[name], int) else "-"  # type: ignore[arg-type]
 
+    def since_start(row: Row) -> str:
+        ts = row["ts_ns"]
+        return f"{(ts - start_ns) / 1e9:.6f}" if isinstance(ts, int) else "-"
+
     def analysis(row: Row) -> str:
         words = [text for name, text in FLAG_NAMES if row[name]]
         if row["duplicate_ack"]:
@@ -464,7 +468,7 @@ def _segment_columns(start_ns: int) -> tuple[Column, ...]:
 
     return (
         Column("frame", lambda row: str(row["frame"])),
-        Column("time", lambda row: f"{(row['ts_ns'] - start_ns) / 1e9:.6f}"),  # type: ignore[operator]
+        Column("time", since_start),
         Column("stream", lambda row: str(row["stream"]), rank=3),
         Column("dir", lambda row: "→" if row["from_orig"] else "←", right=False),
         Column("flags", lambda row: tcp_flags(int(str(row["flags"]))), right=False),
@@ -596,12 +600,14 @@ def _head(result: Summary, capture: str) -> list[str]:
     seconds = result.duration_ns / 1e9
     bits = totals["bytes"] * 8 / seconds if seconds > 0 else 0
     average = f", {tables.rate(bits)} on average" if bits >= 1 else ""
+    when = (
+        "without time stamps"
+        if totals["first_ns"] is None
+        else f"in {tables.duration(result.duration_ns)}{average}, "
+        f"from {tables.moment(totals['first_ns'])} UTC"
+    )
     lines.append(
-        tables.wrapped(
-            f"{totals['packets']:,} packets, {tables.octets(totals['bytes'])} in "
-            f"{tables.duration(result.duration_ns)}{average}, "
-            f"from {tables.moment(totals['first_ns'])} UTC"
-        )
+        tables.wrapped(f"{totals['packets']:,} packets, {tables.octets(totals['bytes'])} {when}")
     )
     protos: dict[str, int] = {}
     for proto in result.flows.column("proto"):

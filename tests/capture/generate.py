@@ -21,9 +21,9 @@ COUNTS = ("packets", "octets", "blocks", "samples", "bits")
 """Units of columns that count, where an absent value reads as 0 (netlab/analysis/record.py)."""
 ALWAYS = frozenset((
     "stream", "proto", "orig_h", "orig_p", "resp_h", "resp_p", "ip_version", "interface",
-    "first_frame", "last_frame", "ts", "duration", "conn_state", "history", "frame", "layer",
-    "ts_ns", "from_orig", "seq_raw", "ack_raw", "flags", "window_raw", "window_scale", "analysis",
-    "ip_ttl", "ip_id", "t_ns",
+    "first_frame", "last_frame", "conn_state", "history", "frame", "layer", "from_orig",
+    "seq_raw", "ack_raw", "flags", "window_raw", "window_scale", "analysis", "ip_ttl", "ip_id",
+    "t_ns",
 ))  # fmt: skip
 """Columns that are never absent."""
 OPTIONAL = frozenset((

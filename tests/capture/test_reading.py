@@ -175,6 +175,66 @@ def test_the_flow_table_adds_up_to_the_segments(tmp_path: Path) -> None:
                 assert flow[f"{side}_{flag}"] == sum(row[flag] for row in mine), flag
 
 
+# Packets without a time.
+
+
+def test_packets_without_a_time_count_but_take_no_part_in_times(tmp_path: Path) -> None:
+    """A conversation of which every third packet is a simple block, then one with nothing else."""
+    interface = pcaps.Interface()
+    head = [pcaps.section_header("<"), pcaps.block("<", 1, interface.body("<"))]
+    packets = pcaps.fast_retransmit()
+
+    def written(name: str, timeless: range) -> Summary:
+        file = tmp_path / name
+        blocks = [
+            pcaps.simple("<", packet) if at in timeless else pcaps.enhanced("<", packet, interface)
+            for at, packet in enumerate(packets)
+        ]
+        file.write_bytes(b"".join(head + blocks))
+        return summarize(file)
+
+    whole = written("whole", range(0))
+    some = written("some", range(0, len(packets), 3))
+    none = written("none", range(len(packets)))
+    untimed = len(range(0, len(packets), 3))
+    times = [packet.time_ns for at, packet in enumerate(packets) if at % 3]
+    assert [s.totals["untimed"] for s in (whole, some, none)] == [0, untimed, len(packets)]
+    assert [s.totals["time_back"] for s in (whole, some, none)] == [0, 0, 0]
+    assert (some.totals["first_ns"], some.totals["last_ns"]) == (min(times), max(times))
+    assert (none.totals["first_ns"], none.totals["last_ns"], none.duration_ns) == (None, None, 0)
+    (all_,), (part,), (bare,) = (s.flows.to_pylist() for s in (whole, some, none))
+    counted = [name for name in all_ if name.endswith(("_pkts", "_bytes", "_data_pkts"))]
+    assert counted
+    for flow in (part, bare):
+        assert {name: flow[name] for name in counted} == {name: all_[name] for name in counted}
+        assert flow["history"] == all_["history"]
+        assert flow["completeness"] == all_["completeness"]
+    assert part["ts"] == min(times)
+    assert part["duration"] == max(times) - min(times)
+    assert (bare["ts"], bare["duration"], bare["orig_throughput_bps"]) == (None, None, None)
+    for name in ("initial_rtt", "syn_rtt", "ack_rtt3"):
+        assert bare[name] is None
+        assert part[name] is None or part[name] == all_[name]
+    # A sample is taken where both packets have a time, and then it is the one of the whole capture.
+    rtts = {row["frame"]: row["ack_rtt_ns"] for row in whole.segments().to_pylist()}
+    rows = some.segments().to_pylist()
+    for row in rows:
+        timeless = row["frame"] % 3 == 1
+        assert (row["ts_ns"] is None) == timeless
+        partner = row["acks_frame"]
+        if timeless or partner is None or partner % 3 == 1:
+            assert row["ack_rtt_ns"] is None
+        else:
+            assert row["ack_rtt_ns"] == rtts[row["frame"]]
+    samples = sum(row["ack_rtt_ns"] is not None for row in rows)
+    assert 0 < samples == part["orig_ack_rtt_n"] + part["resp_ack_rtt_n"]
+    assert bare["orig_ack_rtt_n"] == bare["resp_ack_rtt_n"] == 0
+    assert bare["orig_karn_rtt_n"] == bare["resp_karn_rtt_n"] == 0
+    assert none.series().to_pylist() == []
+    (note,) = (f for f in some.findings() if f.kind == "untimed")
+    assert note.frames == untimed
+
+
 # Damage.
 
 

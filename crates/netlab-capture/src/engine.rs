@@ -430,7 +430,7 @@ fn run(
     let shards = if alone || threads == 1 { 1 } else { threads * SHARDS_PER_THREAD };
     let detail = keep.segments != Wanted::None;
     let expected = usize::try_from(size.unwrap_or(4 << 20) / 1000).unwrap_or(usize::MAX) / shards;
-    let mut totals = Totals::default();
+    let mut totals = Totals::new();
     totals.warnings = words;
     if header_cut {
         totals.truncated_at = Some(used as u64);

@@ -9,6 +9,7 @@
 use netlab_mem::{advise_huge, prefetch};
 
 use crate::packet::{Chunk, Key, Origin, Packet, Tunnel};
+use crate::reader::NO_TIME;
 
 /// Packets per prefetch group.
 pub const GROUP: usize = 64;
@@ -16,13 +17,21 @@ pub const GROUP: usize = 64;
 /// "The index had nothing under this hash."
 pub const NO_SLOT: u32 = u32::MAX;
 
+/// "No packet had a time stamp yet": later than any, so that the first one is noticed.
+pub const UNTIMED: i64 = i64::MAX;
+
+/// The time of a packet that creates a flow.
+pub(crate) fn time_of(packet: &Packet) -> i64 {
+    if packet.ts == NO_TIME { UNTIMED } else { packet.ts }
+}
+
 /// State of a flow that packets touch: four cache lines. With [`Story`], 344 octets per flow.
 #[derive(Clone, Debug, Default)]
 #[repr(C, align(64))]
 pub struct Flow {
     /// Who talks.
     pub key: Key,
-    /// Latest time stamp seen, ns.
+    /// Latest time stamp seen, ns; [`UNTIMED`] until a packet has one.
     pub last_ts: i64,
     /// Frame number of the newest packet.
     pub last_frame: u64,
@@ -159,7 +168,7 @@ const _: () = assert!(size_of::<Flow>() == 256 && size_of::<Dir>() == 96);
 pub struct Story {
     /// Frame that created the flow.
     pub first_frame: u64,
-    /// Earliest time stamp, ns.
+    /// Earliest time stamp, ns; [`UNTIMED`] until a packet has one.
     pub first_ts: i64,
     /// Time of the most recent SYN without ACK; once [`known::INITIAL`], the initial RTT.
     pub(crate) initial: i64,
@@ -221,7 +230,7 @@ impl Story {
         let Origin { vlan, tunnel, tunnel_id } = origin(packet, chunk);
         Self {
             first_frame: chunk.first_frame + u64::from(packet.frame),
-            first_ts: packet.ts,
+            first_ts: time_of(packet),
             handshake: [i64::MIN; 2],
             stream: u32::MAX,
             interface: packet.interface,

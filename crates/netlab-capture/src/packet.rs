@@ -112,7 +112,7 @@ pub struct Packet {
     pub hash: u64,
     /// The flow.
     pub key: Key,
-    /// Time stamp, ns.
+    /// Time stamp, ns, or [`crate::reader::NO_TIME`].
     pub ts: i64,
     /// Frame number within the chunk (0 for its first frame).
     pub frame: u32,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::expression::Expression;
 use crate::packet::Chunk;
-use crate::reader::{Reader, Record, Step};
+use crate::reader::{NO_TIME, Reader, Record, Step};
 use crate::source::{Source, Stream};
 use crate::wire::Decoder;
 use crate::writer::Writer;
@@ -33,6 +33,8 @@ pub struct Records {
     len: usize,
     base: u64,
     ended: bool,
+    /// Time stamp of the newest record that has one, ns.
+    time: i64,
     /// Frame number of the record `next` returned last.
     pub frame: u64,
     /// Why it ended early, if it did.
@@ -82,7 +84,7 @@ impl Records {
         let Some((reader, used)) = Reader::recognise(head, true).map_err(say)? else {
             return Err(Error::NotACapture(format!("{}: the header is incomplete", path.display())));
         };
-        Ok(Self { source, reader, buffer, at: used, len, base, ended, frame: 0, warning: None })
+        Ok(Self { source, reader, buffer, at: used, len, base, ended, time: 0, frame: 0, warning: None })
     }
 
     /// The reader, for its interfaces.
@@ -90,7 +92,8 @@ impl Records {
         &self.reader
     }
 
-    /// The next packet, or the end.
+    /// The next packet, or the end. One without a time gets that of the packet before it, so that it stays
+    /// at its place in what is written.
     pub fn next_record(&mut self) -> Option<Record> {
         loop {
             let window = match &self.source {
@@ -98,7 +101,11 @@ impl Records {
                 Source::Stream(_) => &self.buffer[..self.len],
             };
             match self.reader.step(window, self.at) {
-                Step::Packet(record) => {
+                Step::Packet(mut record) => {
+                    if record.ts == NO_TIME {
+                        record.ts = self.time;
+                    }
+                    self.time = record.ts;
                     self.at = record.end;
                     self.frame += 1;
                     return Some(record);

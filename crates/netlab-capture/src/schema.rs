@@ -4,6 +4,7 @@
 //! sender of the SYN, or of the first packet where there was none; `resp` the other side.
 
 use crate::packet::{Extra, Tunnel, mark, option, proto};
+use crate::reader::NO_TIME;
 use crate::segments::Row;
 use crate::summary::{BinRow, FlowRef, Summary};
 use crate::table::{Column, Field, Kind, Value};
@@ -54,7 +55,8 @@ fn exact(flow: &FlowRef<'_>, side: usize, karn: bool, of: fn(&crate::tcp::histog
 
 /// Seconds between the first and the last packet; `None` when that is no time.
 fn seconds(flow: &FlowRef<'_>) -> Option<f64> {
-    let span = flow.flow.last_ts.saturating_sub(flow.story.first_ts);
+    let (first, last) = flow.times()?;
+    let span = last.saturating_sub(first);
     (span > 0).then_some(span as f64 / 1e9)
 }
 
@@ -193,8 +195,8 @@ const FLOW: &[OfFlow] = &[
     ("interface", U64, "", "interface of the first packet, over all sections", "frame.interface_id", |f| u(f.story.interface)),
     ("first_frame", U64, "", "frame number of the first packet", "frame.number", |f| u(f.story.first_frame)),
     ("last_frame", U64, "", "frame number of the last packet", "frame.number", |f| u(f.flow.last_frame)),
-    ("ts", I64, "ns", "earliest time stamp, since 1970", "frame.time_epoch", |f| Value::I64(f.story.first_ts)),
-    ("duration", I64, "ns", "latest minus earliest time stamp", "tshark conv", |f| Value::I64(f.flow.last_ts.saturating_sub(f.story.first_ts))),
+    ("ts", I64, "ns", "earliest time stamp, since 1970; absent if no packet has one", "frame.time_epoch", |f| f.times().map_or(Value::Null, |(first, _)| Value::I64(first))),
+    ("duration", I64, "ns", "latest minus earliest time stamp; absent if no packet has one", "tshark conv", |f| f.times().map_or(Value::Null, |(first, last)| Value::I64(last.saturating_sub(first)))),
     ("conn_state", Text, "", "how far the connection got and how it ended", "Zeek conn.log", |f| Value::Text(conn_state(f).into())),
     ("completeness", U64, "bits", "1 SYN, 2 SYN+ACK, 4 ACK, 8 data, 16 FIN, 32 RST", "tcp.completeness", |f| tcp(f, u(f.flow.completeness))),
     ("history", Text, "", "first occurrence of S, H (SYN+ACK), A, D(ata), F, R, T (retransmission), W (zero window); lower case by the responder", "Zeek conn.log", |f| Value::Text(f.history())),
@@ -353,7 +355,7 @@ fn frame_before(row: &Row, low: u32) -> u64 {
 const SEGMENT: &[OfSegment] = &[
     ("frame", U64, "", "frame number, from 1", "frame.number", |r, _| u(r.frame)),
     ("layer", U64, "", "0 for the outermost TCP or UDP header, more inside tunnels", "", |r, _| u(r.packet.layer)),
-    ("ts_ns", I64, "ns", "time stamp since 1970", "frame.time_epoch", |r, _| Value::I64(r.packet.ts)),
+    ("ts_ns", I64, "ns", "time stamp since 1970; absent if the packet has none", "frame.time_epoch", |r, _| signed(r.packet.ts, NO_TIME)),
     ("stream", U64, "", "TCP stream number", "tcp.stream", |r, _| u(r.stream)),
     ("from_orig", Bool, "", "sent by the originator", "", |r, originator| Value::Bool(r.dir == originator)),
     ("seq_raw", U64, "", "sequence number", "tcp.seq_raw", |r, _| u(r.packet.seq)),

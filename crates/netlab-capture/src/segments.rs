@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::flows::Table;
 use crate::packet::{Extra, Packet, mark};
+use crate::reader::NO_TIME;
 use crate::tcp::{Verdict, analysis, state};
 
 /// One analysed TCP packet, with the state it met.
@@ -110,8 +111,11 @@ impl Series {
         Self { width: width.max(1), bins: BTreeMap::new() }
     }
 
-    /// Account a packet.
+    /// Account a packet; one without a time falls into no bin.
     pub fn add(&mut self, slot: u32, packet: &Packet, flags: u32, in_flight: u32, window: u32) {
+        if packet.ts == NO_TIME {
+            return;
+        }
         let key = (slot, packet.ts.div_euclid(self.width), (packet.marks & mark::REVERSED) as u8);
         let bin = self.bins.entry(key).or_insert(Bin { window_min: u32::MAX, ..Bin::default() });
         bin.packets += 1;

@@ -5,8 +5,9 @@
 
 use netlab_mem::prefetch;
 
-use crate::flows::{Flow, GROUP, NO_SLOT, Story, Table, control};
+use crate::flows::{Flow, GROUP, NO_SLOT, Story, Table, UNTIMED, control, time_of};
 use crate::packet::{Chunk, Extra, Packet, flag, mark, proto};
+use crate::reader::NO_TIME;
 use crate::segments::{Series, Store};
 use crate::tcp::{Opening, Rules, Tcp, analysis};
 
@@ -212,9 +213,12 @@ impl Shard {
         flow.last_frame = frame;
         if packet.ts >= flow.last_ts {
             flow.last_ts = packet.ts;
-        } else {
+        } else if packet.ts != NO_TIME {
             let first = &mut self.table.stories[slot].first_ts;
             *first = packet.ts.min(*first);
+            if flow.last_ts == UNTIMED {
+                flow.last_ts = packet.ts;
+            }
         }
         let own = &mut flow.dirs[dir];
         own.packets = own.packets.saturating_add(1);
@@ -392,7 +396,8 @@ impl Shard {
 
     fn create_now(&mut self, chunk: &Chunk, packet: &Packet, at: Option<usize>) -> usize {
         let dir = usize::from(packet.marks & mark::REVERSED);
-        let flow = Flow { key: packet.key, last_ts: packet.ts, originator: dir as u8, ..Flow::default() };
+        let flow =
+            Flow { key: packet.key, last_ts: time_of(packet), originator: dir as u8, ..Flow::default() };
         let mut story = Story::new(packet, chunk);
         let mut wanted = false;
         if packet.key.proto == proto::TCP {

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::engine::Options;
-use crate::flows::{Dir, DirStory, Flow, Story};
+use crate::flows::{Dir, DirStory, Flow, Story, UNTIMED};
 use crate::packet::proto;
-use crate::reader::{Interface, Reader, Record};
+use crate::reader::{Interface, NO_TIME, Reader, Record};
 use crate::segments::{Bin, Row};
 use crate::shard::{Evicted, Shard};
 use crate::tcp::Trouble;
@@ -36,12 +36,14 @@ pub struct Totals {
     pub bytes: u64,
     /// Octets captured.
     pub captured_bytes: u64,
-    /// Earliest stamp, ns; 0 without packets.
+    /// Earliest stamp, ns; 0 if no packet has one.
     pub first_ns: i64,
     /// Latest stamp, ns.
     pub last_ns: i64,
     /// Packets stamped earlier than the one before them.
     pub time_back: u64,
+    /// Packets without a time stamp.
+    pub untimed: u64,
     /// Packets of which less was captured than was on the wire.
     pub cut_packets: u64,
     /// Where a damaged record stands.
@@ -54,10 +56,16 @@ pub struct Totals {
     pub counts: Counts,
     /// Flows evicted.
     pub evicted: Evicted,
+    /// The newest stamp; [`UNTIMED`] before the first.
     previous: i64,
 }
 
 impl Totals {
+    /// Nothing counted yet.
+    pub(crate) fn new() -> Self {
+        Self { previous: UNTIMED, ..Self::default() }
+    }
+
     /// Account a record.
     #[inline(always)]
     pub(crate) fn packet(&mut self, record: &Record) {
@@ -65,23 +73,34 @@ impl Totals {
         self.bytes += u64::from(record.original);
         self.captured_bytes += u64::from(record.captured);
         self.cut_packets += u64::from(record.captured < record.original);
-        if record.ts < self.previous || self.packets == 1 {
+        if record.ts < self.previous {
             self.stamp(record.ts);
+        } else {
+            // The usual order: the stamp moves on.
+            self.last_ns = self.last_ns.max(record.ts);
+            self.previous = record.ts;
         }
-        // The usual order: the stamp moves on.
-        self.last_ns = self.last_ns.max(record.ts);
-        self.previous = record.ts;
     }
 
-    /// A stamp before the one before it, or the first.
+    /// A stamp before the one before it, or the first, or none.
     #[cold]
     fn stamp(&mut self, ts: i64) {
-        if self.packets == 1 {
+        if ts == NO_TIME {
+            self.untimed += 1;
+            return;
+        }
+        if self.previous == UNTIMED {
             (self.first_ns, self.last_ns) = (ts, ts);
         } else {
             self.time_back += 1;
             self.first_ns = self.first_ns.min(ts);
         }
+        self.previous = ts;
+    }
+
+    /// Earliest and latest stamp, ns, if a packet has one.
+    pub fn times(&self) -> Option<(i64, i64)> {
+        (self.packets > self.untimed).then_some((self.first_ns, self.last_ns))
     }
 
     /// Account so many packets to an interface.
@@ -176,6 +195,11 @@ impl<'a> FlowRef<'a> {
     /// A quantile of such statistics, ns.
     pub fn quantile(self, handle: u32, share: f64) -> Option<f64> {
         self.shard.tcp.rtts.quantile(handle, share)
+    }
+
+    /// Earliest and latest time stamp, ns, if a packet has one.
+    pub fn times(self) -> Option<(i64, i64)> {
+        (self.story.first_ts != UNTIMED).then_some((self.story.first_ts, self.flow.last_ts))
     }
 
     /// Address of a side as text.

@@ -388,8 +388,9 @@ fn totals<'py>(py: Python<'py>, summary: &Summary) -> PyResult<Bound<'py, PyDict
     out.set_item("other_records", t.other_records)?;
     out.set_item("bytes", t.bytes)?;
     out.set_item("captured_bytes", t.captured_bytes)?;
-    out.set_item("first_ns", (t.packets > 0).then_some(t.first_ns))?;
-    out.set_item("last_ns", (t.packets > 0).then_some(t.last_ns))?;
+    out.set_item("first_ns", t.times().map(|(first, _)| first))?;
+    out.set_item("last_ns", t.times().map(|(_, last)| last))?;
+    out.set_item("untimed", t.untimed)?;
     out.set_item("time_back", t.time_back)?;
     out.set_item("cut_packets", t.cut_packets)?;
     let reasons = PyDict::new(py);

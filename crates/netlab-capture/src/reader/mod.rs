@@ -17,6 +17,9 @@ pub const MAX_CAPTURED: u32 = 262_144;
 /// The same for link types that carry large messages (D-Bus, USB, EBHSCR).
 pub const MAX_CAPTURED_LARGE: u32 = 128 << 20;
 
+/// The time stamp of a packet that was captured without one (simple packet blocks of pcapng).
+pub const NO_TIME: i64 = i64::MIN;
+
 /// One record: where it is, when and what was captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -26,7 +29,7 @@ pub struct Record {
     pub captured: u32,
     /// Length on the wire, octets of the link layer.
     pub original: u32,
-    /// Time stamp, ns since 1970; wraps instead of overflowing.
+    /// Time stamp, ns since 1970, or [`NO_TIME`]; wraps instead of overflowing.
     pub ts: i64,
     /// Index into [`Reader::interfaces`].
     pub interface: u32,

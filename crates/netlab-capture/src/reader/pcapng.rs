@@ -1,6 +1,8 @@
 //! pcapng (draft-ietf-opsawg-pcapng): blocks of type, length, body, length; interfaces per section.
 
-use super::{Damage, Interface, MAX_CAPTURED, MAX_CAPTURED_LARGE, MAX_INTERFACES, Record, Step, array};
+use super::{
+    Damage, Interface, MAX_CAPTURED, MAX_CAPTURED_LARGE, MAX_INTERFACES, NO_TIME, Record, Step, array,
+};
 
 /// Reader of a pcapng.
 #[derive(Clone, Debug, Default)]
@@ -292,7 +294,7 @@ impl Pcapng {
         })
     }
 
-    /// A simple packet block has no time stamp (0 here, as in Wireshark) and belongs to interface 0.
+    /// A simple packet block has no time stamp and belongs to interface 0.
     fn simple_packet(&mut self, body: &[u8], at: usize, end: usize) -> Step {
         let Some(scale) = self.scales.get(self.first) else {
             return Step::Damaged(Damage::UnknownInterface(0));
@@ -309,7 +311,7 @@ impl Pcapng {
             data: at + 12,
             captured: kept.min((body.len() - 4) as u32),
             original,
-            ts: 0,
+            ts: NO_TIME,
             interface: self.first as u32,
             link: scale.link,
             end,

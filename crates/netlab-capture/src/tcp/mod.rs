@@ -15,6 +15,7 @@ pub mod ring;
 
 use crate::flows::{Dir, DirStory, Flow, Story, control, held, known};
 use crate::packet::{Extra, Packet, flag, mark, option};
+use crate::reader::NO_TIME;
 use histogram::Rtts;
 use ranges::Ranges;
 use ring::{Acked, Entry, LIMIT, Popped, Rings, before};
@@ -99,6 +100,8 @@ use analysis as a;
 const FAST_LIMIT: u64 = 20_000_000;
 /// The out-of-order limit while the initial RTT is unknown, ns.
 const ORDER_LIMIT: u64 = 3_000_000;
+/// An RTT of more than this (146 years) is none, ns.
+const FAR: u64 = 1 << 62;
 /// "-1" of the duplicate counter, which is unsigned.
 const DUP_NONE: u32 = u32::MAX;
 
@@ -286,6 +289,11 @@ pub enum Opening {
 #[inline(always)]
 fn since(now: i64, then: i64) -> u64 {
     now.wrapping_sub(then) as u64
+}
+
+/// From one stamp to another, ns; nothing where a packet has no time.
+fn elapsed(then: i64, now: i64) -> Option<i64> {
+    (then != NO_TIME && now != NO_TIME).then(|| now.wrapping_sub(then))
 }
 
 impl Tcp {
@@ -538,7 +546,7 @@ impl Tcp {
             {
                 flags |= flag;
                 verdict.acks_frame = Some(entry.frame);
-                verdict.ack_rtt = now.wrapping_sub(entry.time);
+                verdict.ack_rtt = elapsed(entry.time, now).unwrap_or(0);
             }
         }
         // 17
@@ -698,7 +706,7 @@ impl Tcp {
         };
         let next_frame = if DETAIL { self.details[step.slot][step.dir].next_frame } else { 0 };
         let (then, frame) = oldest.unwrap_or((f.next_time, next_frame));
-        verdict.rto = now.wrapping_sub(then);
+        verdict.rto = elapsed(then, now).unwrap_or(0);
         verdict.rto_frame = frame;
     }
 
@@ -809,20 +817,22 @@ impl Tcp {
         if r.rtt == 0 {
             r.rtt = self.rtts.new_record();
         }
-        let plain = rtt != 0 && r.state & (state::REPEATS | state::KARN) == 0;
+        // What has no time lies farther off than this, or nowhere.
+        let plain = (rtt.wrapping_sub(1) as u64) < FAR && r.state & (state::REPEATS | state::KARN) == 0;
         let repeated = |e: Option<Entry>| e.is_some_and(|e| e.repeated);
         if plain && !repeated(acked.exact) && !repeated(acked.newest) {
             self.rtts.add(r.rtt, rtt);
         } else {
-            self.karn(r, seldom, &acked, entry, rtt);
+            self.karn(r, seldom, &acked, entry, now);
         }
         Some((entry, flag))
     }
 
-    /// A sample where Karn's statistics differ from the others, or may.
+    /// A sample where Karn's statistics differ from the others, or may, or that is none.
     #[cold]
     #[inline(never)]
-    fn karn(&mut self, r: &mut Dir, seldom: &mut DirStory, acked: &Acked, entry: Entry, rtt: i64) {
+    fn karn(&mut self, r: &mut Dir, seldom: &mut DirStory, acked: &Acked, entry: Entry, now: i64) {
+        let Some(rtt) = elapsed(entry.time, now) else { return };
         if rtt == 0 {
             // tshark shows no zero RTT, tcptrace counts it.
             if acked.exact.is_some_and(|e| !e.repeated) {
@@ -962,7 +972,7 @@ impl Tcp {
         if syn || extra.is_some() {
             self.rare(f, r, story, &mut flow.known, step);
             if syn && !acks {
-                flow.initial_pending = flow.known & known::INITIAL == 0 && packet.ts != 0;
+                flow.initial_pending = flow.known & known::INITIAL == 0 && !matches!(packet.ts, 0 | NO_TIME);
             }
         }
         // The window as offered: scaled once both sides' SYNs allow it.
@@ -977,7 +987,7 @@ impl Tcp {
             } else if offered != 0 && f.state & state::WINDOW_CLOSED != 0 {
                 f.state &= !state::WINDOW_CLOSED;
                 let trouble = self.trouble(&mut story.dirs[dir].trouble);
-                let closed = packet.ts.saturating_sub(trouble.closed_since).max(0) as u64;
+                let closed = elapsed(trouble.closed_since, packet.ts).unwrap_or(0).max(0) as u64;
                 trouble.zero_window_ns = trouble.zero_window_ns.saturating_add(closed);
             }
         }
@@ -1013,8 +1023,8 @@ impl Tcp {
             } else if *times & known::ANSWERED == 0 {
                 *times |= known::ANSWERED;
                 first[1] = packet.ts;
-                if first[0] != i64::MIN {
-                    first[0] = packet.ts.wrapping_sub(first[0]);
+                if let Some(ns) = elapsed(first[0], packet.ts) {
+                    first[0] = ns;
                     *times |= known::TO_SYNACK;
                 }
             }
@@ -1061,7 +1071,7 @@ impl Tcp {
 fn opened(flow: &mut Flow, story: &mut Story, packet: &Packet, dir: usize) {
     if flow.initial_pending {
         // A difference of 0 leaves it unset: the next such packet tries again.
-        let rtt = packet.ts.wrapping_sub(story.initial);
+        let rtt = elapsed(story.initial, packet.ts).unwrap_or(0);
         if rtt != 0 {
             story.initial = rtt;
             flow.known |= known::INITIAL;
@@ -1072,8 +1082,10 @@ fn opened(flow: &mut Flow, story: &mut Story, packet: &Packet, dir: usize) {
     if f.state & state::FIRST_ACK_PENDING != 0 {
         let opener = story.dirs[dir].controls[control::SYNACK] == 0 && packet.flags & flag::RST == 0;
         if flow.known & (known::ANSWERED | known::TO_ACK) == known::ANSWERED && opener {
-            story.handshake[1] = packet.ts.wrapping_sub(story.handshake[1]);
-            flow.known |= known::TO_ACK;
+            if let Some(ns) = elapsed(story.handshake[1], packet.ts) {
+                story.handshake[1] = ns;
+                flow.known |= known::TO_ACK;
+            }
         }
         f.state &= !state::FIRST_ACK_PENDING;
     }
