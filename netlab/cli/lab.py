@@ -544,7 +544,7 @@ def _print_ladder(found: Lab, result: LabResult, where: Path) -> None:
     rows = [row for row in rows if row.stream == rows[0].stream]
     click.echo(f"\nThe segments of {ran[0].name} at {found.ladder}:\n")
     width = min(_width(), 100)
-    click.echo(ladder(rows, width=width, unicode=_unicode(), limit=14), nl=False)
+    click.echo(ladder(rows, width=width, unicode=_unicode(), room=16), nl=False)
 
 
 def _print_states(found: Lab, result: LabResult, where: Path) -> None:

@@ -331,7 +331,7 @@ class Session:
             self.pause()
             return
         name, shown = next(iter(recordings.items()))
-        self._ladder(name, shown, limit=14)
+        self._ladder(name, shown, room=16)
         labels = self._states(name, shown)
         told = "Type the name of a variation for its whole ladder"
         told += ", or of a moment for what `ss` showed." if labels else "."
@@ -350,7 +350,7 @@ class Session:
                 known = ", ".join([*recordings, *labels])
                 self.terminal.plain(f"There is no '{line}'; there are: {known}")
 
-    def _ladder(self, name: str, recording: Recording, limit: int = 100) -> None:
+    def _ladder(self, name: str, recording: Recording, room: int = 100) -> None:
         from netlab.analysis.evidence import Evidence
         from netlab.report.ladder import ladder
 
@@ -367,7 +367,7 @@ class Session:
             return
         rows = [row for row in rows if row.stream == rows[0].stream]
         self.terminal.plain(f"The segments of {name} at {where}:\n")
-        drawn = ladder(rows, width=self.terminal.width, unicode=self.terminal.unicode, limit=limit)
+        drawn = ladder(rows, width=self.terminal.width, unicode=self.terminal.unicode, room=room)
         self.terminal.plain(drawn)
 
     def _states(self, name: str, recording: Recording) -> dict[str, Sequence[str]]:

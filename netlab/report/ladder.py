@@ -6,7 +6,7 @@
 
 Numbers in the arrows count from the initial sequence numbers, those below are what the wire
 said. Everything fits the width given; where the labels do not fit into the arrows (below about
-60 columns) they stand above them. Text in, text out.
+60 columns) they stand above them. What is sent again has a `*`. Text in, text out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from netlab.analysis.segments import ACK, Segment
 
+HEAD, TAIL = 2, 1  # of a run that is folded
 MINIMUM = 30
 TIME = 12  # columns of the time, with the gap after it
 
@@ -43,26 +44,79 @@ def ladder(
     raw: bool = True,
     names: tuple[str, str] | None = None,
     limit: int | None = None,
+    room: int | None = None,
 ) -> str:
     """Return the ladder of one connection, `width` columns wide at most.
 
     The side that opened the connection stands on the left. `names` go above the addresses; `raw`
     adds a line with the numbers of the wire and the options; `limit` ends after so many segments
-    and says how many were left out. The time counts from the first segment, in seconds.
+    and says how many were left out; `room` folds instead (see `folded`). The time counts from the
+    first segment, in seconds.
     """
     rows = tuple(segments)
     if not rows:
         return "no TCP segments\n"
     strokes = UNICODE if unicode else ASCII
     span = max(width, MINIMUM) - TIME - 2  # between the rails
-    shown = rows if limit is None else rows[:limit]
+    listed = rows if limit is None else rows[:limit]
+    shown = listed if room is None else folded(listed, room)
     lines = _heads(rows[0], span, names)
     start = rows[0].time_ns
     for row in shown:
-        lines += _row(row, start, span, strokes, raw)
-    if len(shown) < len(rows):
-        lines.append(f"{'':{TIME}}{len(rows) - len(shown)} more segments are not shown")
+        if isinstance(row, int):
+            text = f"{row} more like these"[:span]
+            lines.append(f"{'':{TIME}}{strokes.rail}{text:^{span}}{strokes.rail}")
+        else:
+            lines += _row(row, start, span, strokes, raw)
+    left = len(rows) - sum(row if isinstance(row, int) else 1 for row in shown)
+    if left:
+        lines.append(f"{'':{TIME}}{left} more segment{'s are' if left > 1 else ' is'} not shown")
+    if any(isinstance(row, Segment) and row.retransmission for row in shown):
+        lines.append(f"{'':{TIME}}* sent again")
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def folded(rows: Sequence[Segment], room: int) -> list[Segment | int]:
+    """Return the segments for so many rows; a number stands for so many that are like those before.
+
+    Runs of data one way and their acknowledgments are folded, the longest first. If that is not
+    enough the rest is left out, but for what opens, ends or repeats: up to `room` rows more of it.
+    """
+    runs = _runs(rows)
+    count = len(rows)
+    shut: set[int] = set()
+    for number in sorted(range(len(runs)), key=lambda n: -len(runs[n])):
+        if count <= room or len(runs[number]) <= HEAD + TAIL + 1:
+            break
+        shut.add(number)
+        count -= len(runs[number]) - HEAD - TAIL - 1
+    found: list[Segment | int] = []
+    for number, run in enumerate(runs):
+        if number in shut:
+            found += [*run[:HEAD], len(run) - HEAD - TAIL, *run[-TAIL:]]
+        else:
+            found += run
+    notable = [row for row in found[room:] if isinstance(row, Segment) and not _plain(row)]
+    return found if len(found) <= room else [*found[:room], *notable[:room]]
+
+
+def _plain(row: Segment) -> bool:
+    """Tell whether a segment neither opens nor ends a connection, nor was sent before."""
+    return not (row.is_syn or row.is_syn_ack or row.fin or row.rst or row.retransmission)
+
+
+def _runs(rows: Sequence[Segment]) -> list[list[Segment]]:
+    """Split where the data turn round, and before and after what is not plain."""
+    runs: list[list[Segment]] = []
+    way: bool | None = None
+    for row in rows:
+        turns = row.length > 0 and way is not None and row.forward != way
+        if not runs or turns or not _plain(row) or not _plain(runs[-1][-1]):
+            runs.append([])
+            way = None
+        runs[-1].append(row)
+        way = row.forward if row.length else way
+    return runs
 
 
 def _heads(first: Segment, span: int, names: tuple[str, str] | None) -> list[str]:

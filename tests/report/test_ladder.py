@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netlab.analysis.segments import ACK, FIN, PSH, SYN, Segment
-from netlab.report.ladder import ladder
+from netlab.analysis.segments import ACK, FIN, PSH, SYN, Segment, load
+from netlab.report.ladder import folded, ladder
+from tests.conftest import ROOT
 
 FIRST = Segment(
     frame=1, time_ns=10**18, stream=0, forward=True, source="10.0.0.1", sport=40000,
@@ -44,6 +45,7 @@ EXPECTED = """\
             │    seq 901 ack 101                                     │
   0.003600  │◀───────────────────── FIN-ACK* seq=6 ack=1 win=64240 ──│
             │    seq 906 ack 101                                     │
+            * sent again
 """
 
 
@@ -59,6 +61,46 @@ def test_what_is_not_shown_is_counted() -> None:
     assert "3 more segments are not shown" in ladder(HANDSHAKE, limit=2)
 
 
+def test_long_runs_are_folded_and_repetitions_never() -> None:
+    rows = load(ROOT / "labs/pmtu-black-hole/recording/black-hole/captures/client.eth0.pcap.gz")
+    text = ladder(rows, room=16, raw=False)
+    assert "8 more like these" in text
+    assert "not shown" not in text
+    assert text.count("ACK* seq=65 ack=65 len=1448") == sum(r.retransmission for r in rows) == 3
+    assert len(text.splitlines()) == 1 + 16 + 1  # heading, rows, what the sign means
+    assert "like these" not in ladder(rows, room=len(rows))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([ACK, ACK, ACK, SYN, ACK | FIN]),
+            st.booleans(),
+            st.integers(0, 1),
+            st.integers(0, 9).map(lambda n: n == 0),
+        ),
+        max_size=60,
+    ),
+    st.integers(1, 30),
+)
+def test_folding_keeps_the_order_and_what_matters(
+    told: list[tuple[int, bool, int, bool]], room: int
+) -> None:
+    rows = [
+        replace(FIRST, frame=n, flags=flags, forward=way, length=length, retransmission=again)
+        for n, (flags, way, length, again) in enumerate(told)
+    ]
+    found = folded(rows, room)
+    frames = [row.frame for row in found if isinstance(row, Segment)]
+    assert frames == sorted(set(frames))
+    assert len(found) <= 2 * room
+    matter = [r for r in rows if r.retransmission or r.flags != ACK]
+    if len(matter) <= room:
+        assert {r.frame for r in matter} <= set(frames)
+    if len(rows) <= room:
+        assert found == rows
+
+
 def test_ascii_is_ascii() -> None:
     text = ladder(HANDSHAKE, unicode=False)
     assert text.isascii()
@@ -66,7 +108,7 @@ def test_ascii_is_ascii() -> None:
 
 
 def test_without_raw_there_is_one_line_per_segment() -> None:
-    assert len(ladder(HANDSHAKE, raw=False).splitlines()) == 1 + len(HANDSHAKE)
+    assert len(ladder(HANDSHAKE, raw=False).splitlines()) == 1 + len(HANDSHAKE) + 1
 
 
 def test_the_side_that_opened_stands_left_though_the_other_was_captured_first() -> None:
