@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from netlab.analysis.verdict import Outcome
 from netlab.engine.probe import probe
 from netlab.labs import discovery, runner
 from netlab.model.capabilities import Capabilities
+from tests.labs.believed import believe
 
 QUICK = {
     "resets": (),
@@ -40,12 +40,5 @@ def test_it_runs_here(
     lab = discovery.find(name)
     chosen = QUICK[name] or [key for key, each in lab.variations.items() if not each.takes]
     settings = runner.Settings(tmp_path / "results", machine, budget=8)
-    result = runner.run(lab, settings, variations=chosen)
-    bad = [(v.name, v.status, v.reason) for v in result.variations if v.status != "ran"]
-    assert bad == []
-    wrong = [
-        (c.check, c.variations, c.verdict)
-        for c in result.checks
-        if c.verdict.outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE)
-    ]
-    assert wrong == []
+    runner.run(lab, settings, variations=chosen)
+    believe(settings.root, name)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from netlab.analysis.verdict import Outcome
 from netlab.labs import discovery, runner
 from tests.guest import in_guest
+from tests.labs.believed import believe
 
 QUICK = {
     "segment-anatomy": (),
@@ -32,15 +32,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> runner.Settings
 @pytest.mark.needs("netns", "tcpdump", "nft", "ss")
 @pytest.mark.parametrize("name", list(QUICK))
 def test_it_runs_here(name: str, settings: runner.Settings) -> None:
-    result = runner.run(discovery.find(name), settings, variations=QUICK[name])
-    bad = [(v.name, v.status, v.reason) for v in result.variations if v.status != "ran"]
-    assert bad == []
-    wrong = [
-        (c.check, c.variations, c.verdict)
-        for c in result.checks
-        if c.verdict.outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE)
-    ]
-    assert wrong == []
+    runner.run(discovery.find(name), settings, variations=QUICK[name])
+    believe(settings.root, name)
 
 
 @pytest.mark.needs("uml")
@@ -53,5 +46,5 @@ def test_it_runs_in_the_guest(name: str, variations: tuple[str, ...], tmp_path: 
     chosen = [word for variation in variations for word in ("--variation", variation)]
     argv = ["python", "-m", "netlab", "lab", "run", name, *chosen, "--results", str(tmp_path)]
     done = in_guest(argv, writable=(tmp_path,))
-    # 3: all passed, and the guest's only processor was busy (fidelity `suspect`).
-    assert done.status in (0, 3), done.stderr.decode() + done.stdout.decode()
+    assert done.status in (0, 3, 6), done.stderr.decode() + done.stdout.decode()
+    believe(tmp_path, name)
