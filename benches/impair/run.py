@@ -121,14 +121,19 @@ class Wire:
         return json.loads(self.control.readline())
 
     def datagrams(self, count: int, gap_ns: int, octets: int, idle_ms: int = 1500) -> Json:
+        """Send numbered datagrams, with gap 0 as many as possible; what was sent and what came."""
         receive = self.b.argv(*self.urgent, self.probe, "receive", "9000", str(idle_ms))
         with held(receive, stdout=subprocess.PIPE) as receiver:
             assert receiver.stdout is not None
             receiver.stdout.readline()
-            send = ("send", "10.9.0.2:9000", str(count), str(gap_ns), str(octets))
+            to, paced = "10.9.0.2:9000", (str(gap_ns),) if gap_ns else ()
+            send = ("send" if paced else "flood", to, str(count), *paced, str(octets))
             sent = json.loads(self.a.run(self.probe, *send))
             seen = json.loads(receiver.stdout.readline() or "{}")
-        seen["missing"] = count - seen["unique"] - self.b.overflowed
+        overflowed = self.b.overflowed
+        # Exact where the link only loses, or only duplicates.
+        seen["missing"] = count - seen["unique"] - overflowed
+        seen["surplus"] = seen["received"] + overflowed - count
         return sent | seen
 
     def tcp(self, seconds: int) -> tuple[float, int]:
@@ -293,7 +298,7 @@ def measure(options: argparse.Namespace, table: Table) -> None:
     n = 20_000 // scale
     for name, key, count in (
         ("reorder", {"reorder": {"rate": 0.05}, "delay_ns": 5 * MS}, "reordered"),
-        ("duplicate", {"duplicate": {"rate": 0.05}}, "copies"),
+        ("duplicate", {"duplicate": {"rate": 0.05}}, "surplus"),
         ("corrupt", {"corrupt": {"rate": 0.05}}, "missing"),
     ):
         with wire(options, key, {}) as link:

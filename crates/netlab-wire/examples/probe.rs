@@ -1,9 +1,10 @@
 //! Numbered, time-stamped datagrams for the benches: what a link did to them, seen from outside.
 //!
 //! `probe receive PORT IDLE_MS` counts until nothing has come for that long and prints JSON;
-//! `probe send ADDRESS:PORT COUNT GAP_NS OCTETS` sends, as fast as it can when the gap is 0.
+//! `probe send ADDRESS:PORT COUNT GAP_NS OCTETS` sends; `probe flood` in place of `send` as fast as it can.
 
 use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -13,7 +14,11 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["receive", port, idle] => receive(port.parse()?, Duration::from_millis(idle.parse()?)),
         ["send", to, count, gap, octets] => send(to, count.parse()?, gap.parse()?, octets.parse()?),
-        _ => Err("usage: probe receive PORT IDLE_MS | probe send ADDRESS:PORT COUNT GAP_NS OCTETS".into()),
+        ["flood", to, count, octets] => flood(to, count.parse()?, octets.parse()?),
+        _ => {
+            let ways = "receive PORT IDLE_MS | send ADDRESS:PORT COUNT GAP_NS OCTETS | flood ADDRESS:PORT COUNT OCTETS";
+            Err(format!("usage: probe {ways}").into())
+        }
     }
 }
 
@@ -40,6 +45,38 @@ fn send(to: &str, count: u64, gap: u64, octets: usize) -> Result<()> {
         datagram[..8].copy_from_slice(&i.to_le_bytes());
         datagram[8..16].copy_from_slice(&now()?.to_le_bytes());
         refused += u64::from(socket.send(&datagram).is_err());
+    }
+    let rate = count as f64 / start.elapsed().as_secs_f64();
+    println!("{}", serde_json::json!({"sent": count, "refused": refused, "per_second": rate}));
+    Ok(())
+}
+
+/// Datagrams of one call of `flood`.
+const SEGMENTS: u64 = 64;
+
+/// Many datagrams in each call, which the kernel takes apart (`udp(7)`, UDP_SEGMENT): a sender that
+/// pays a call for each is slower than the wire.
+fn flood(to: &str, count: u64, octets: usize) -> Result<()> {
+    let octets = octets.max(16);
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect(to)?;
+    let size = octets as libc::c_int;
+    let (pointer, length) = (std::ptr::from_ref(&size).cast(), size_of_val(&size) as libc::socklen_t);
+    // SAFETY: the pointer is to a live c_int of the length given.
+    if unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, pointer, length) } < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    let mut datagrams = vec![0; octets * SEGMENTS as usize];
+    let (mut refused, start) = (0u64, Instant::now());
+    for first in (0..count).step_by(SEGMENTS as usize) {
+        let last = count.min(first + SEGMENTS);
+        let sent = now()?.to_le_bytes();
+        for (number, datagram) in (first..last).zip(datagrams.chunks_exact_mut(octets)) {
+            datagram[..8].copy_from_slice(&number.to_le_bytes());
+            datagram[8..16].copy_from_slice(&sent);
+        }
+        let all = &datagrams[..octets * (last - first) as usize];
+        refused += if socket.send(all).is_err() { last - first } else { 0 };
     }
     let rate = count as f64 / start.elapsed().as_secs_f64();
     println!("{}", serde_json::json!({"sent": count, "refused": refused, "per_second": rate}));
