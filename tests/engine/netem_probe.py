@@ -10,7 +10,7 @@ the wire a program runs there. Run it where namespaces may be named: in a guest,
 Beside the measurements runs a *witness*: a process that sleeps for `STEP` and notes how late it was
 woken. What was measured while it was late says more of the computer than of the link, so such a
 measurement is made again, at most `ATTEMPTS` times, and the one with the least lateness is kept.
-The measurement itself has no say in that; where it does not matter when packets come, nobody asks the witness.
+The measurement itself has no say in that, and the witness none where packets are only counted.
 """
 
 from __future__ import annotations
