@@ -63,7 +63,8 @@ fn flood(to: &str, count: u64, octets: usize) -> Result<()> {
     let size = octets as libc::c_int;
     let (pointer, length) = (std::ptr::from_ref(&size).cast(), size_of_val(&size) as libc::socklen_t);
     // SAFETY: the pointer is to a live c_int of the length given.
-    if unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, pointer, length) } < 0 {
+    if unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, pointer, length) } < 0
+    {
         return Err(std::io::Error::last_os_error().into());
     }
     let mut datagrams = vec![0; octets * SEGMENTS as usize];
