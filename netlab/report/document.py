@@ -57,14 +57,15 @@ def of_run(path: Path, *, plotly: str | None = None) -> str:
 def of_captures(paths: Mapping[str, Path], *, plotly: str | None = None) -> str:
     """Return the page of captures by the name of their point; CaptureError if one is none."""
     summaries = {point: summarize(path) for point, path in paths.items()}
-    drawn = scene.of_captures("capture", paths)
+    drawn = scene.of_captures("this capture", paths)
     names = [path.name for path in paths.values()]
     sections: list[Section] = [
         Section("findings", "Findings", _findings(summaries)),
         Section("file", "Capture" if len(paths) == 1 else "Captures", _files(summaries)),
     ]
     after = [Section("flows", "Flows", _flows(summaries))]
-    return render(", ".join(names), sections, [drawn], plotly=plotly, after=after)
+    charts = plotly if drawn.data["conversations"] else None
+    return render(", ".join(names), sections, [drawn], plotly=charts, after=after)
 
 
 def recordings(path: Path) -> list[Recording]:
@@ -382,7 +383,7 @@ def _files(summaries: Mapping[str, Summary]) -> str:
     rows: list[Sequence[object]] = []
     for point, summary in summaries.items():
         totals = summary.totals
-        names = ", ".join(str(i["name"] or i["id"]) for i in totals["interfaces"][:8])
+        names = ", ".join(str(i["name"]) for i in totals["interfaces"][:8] if i["name"])
         rows.append(
             [point, totals["format"], summary.packets, totals["bytes"],
              round(summary.duration_ns / 1e9, 6), len(summary.flows), names]
@@ -393,12 +394,27 @@ def _files(summaries: Mapping[str, Summary]) -> str:
 
 _FLOW = (
     "stream", "proto", "orig_h", "orig_p", "resp_h", "resp_p", "orig_pkts", "resp_pkts",
-    "orig_payload_bytes", "resp_payload_bytes", "duration", "conn_state", "initial_rtt",
-    "orig_retransmission", "resp_retransmission", "closed_by",
+    "orig_payload_bytes", "resp_payload_bytes", "duration", "initial_rtt",
+    "orig_retransmission", "resp_retransmission", "conn_state", "closed_by",
 )  # fmt: skip
+_FLOW_HEADS = (
+    "stream", "", "opener", "answerer", "packets →", "packets ←", "octets →", "octets ←",
+    "duration, s", "RTT, ms", "again →", "again ←", "outcome", "closed first by",
+)  # fmt: skip
+_STATES = {
+    "S0": "not answered", "S1": "still open", "SF": "opened and closed", "REJ": "refused",
+    "S2": "closed by the opener alone", "S3": "closed by the answerer alone",
+    "RSTO": "reset by the opener", "RSTR": "reset by the answerer",
+    "RSTOS0": "reset by the opener, unanswered", "RSTRH": "SYN not seen, reset by the answerer",
+    "SH": "closed by the opener, unanswered", "SHR": "SYN not seen, closed by the answerer",
+    "OTH": "beginning not seen",
+}  # fmt: skip
+"""What the codes of Zeek's conn.log mean of a TCP connection."""
+_CLOSED_BY = {
+    "orig_fin": "FIN, opener", "resp_fin": "FIN, answerer",
+    "orig_rst": "RST, opener", "resp_rst": "RST, answerer",
+}  # fmt: skip
 _SHOWN = 100
-_NANOSECONDS = {"duration": 1e9, "initial_rtt": 1e6}
-_HEADS = {"duration": "duration, s", "initial_rtt": "initial_rtt, ms"}
 
 
 def _flows(summaries: Mapping[str, Summary]) -> str:
@@ -407,18 +423,27 @@ def _flows(summaries: Mapping[str, Summary]) -> str:
         flows = summary.flows
         order = flows.rows_sorted("orig_bytes + resp_bytes")[:_SHOWN]
         columns = [flows.column(name) for name in _FLOW]
-        rows = [[_shown(name, columns[at][row]) for at, name in enumerate(_FLOW)] for row in order]
-        heads = [_HEADS.get(name, name) for name in _FLOW]
+        rows = [_flow([column[row] for column in columns]) for row in order]
         more = len(flows) - len(rows)
         note = _hint(f"The {len(rows)} largest; {more:,} more.") if more > 0 else ""
         title = f"<h3>{escape(point)}</h3>" if len(summaries) > 1 else ""
-        parts.append(title + note + table(heads, rows))
+        shown = table(_FLOW_HEADS, rows) if rows else _hint("There is no TCP, UDP or ICMP in it.")
+        parts.append(title + note + shown)
     return "".join(parts)
 
 
-def _shown(name: str, value: object) -> object:
-    if name in ("stream", "orig_p", "resp_p"):
-        return str(value)
-    if name in _NANOSECONDS and isinstance(value, int | float):
-        return round(value / _NANOSECONDS[name], 3)
-    return value
+def _flow(row: Sequence[Any]) -> list[object]:
+    stream, protocol, opener, port, answerer, its_port, *counts, state, closed = row
+    *counts, duration, rtt, again, again_back = counts
+    said = _STATES.get(state, state) if protocol == "tcp" else ""
+    return [
+        str(stream), protocol, _end(opener, port), _end(answerer, its_port), *counts,
+        round(duration / 1e9, 3), None if rtt is None else round(rtt / 1e6, 3), again, again_back,
+        said, _CLOSED_BY.get(closed, closed),
+    ]  # fmt: skip
+
+
+def _end(address: str, port: int | None) -> str:
+    if not port:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -179,6 +179,8 @@ def _cell(value: object, name: str) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"<td{data}>{'' if value is None else escape(str(value))}</td>"
     shown = f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+    if "e" in shown:  # no exponents: all the digits of what is large, few of what is small
+        shown = f"{value:,.0f}" if abs(value) >= 1 else f"{value:.9f}".rstrip("0")
     return f"<td{_NUMBER}{data}>{shown}</td>"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,34 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pcap").write_bytes(b"no capture at all, but long enough to be one")
     with pytest.raises(CaptureError):
         document.of_captures({"a": tmp_path / "a.pcap"})
+
+
+def test_a_capture_of_nothing_says_so_and_needs_no_charts(tmp_path: Path) -> None:
+    path = tmp_path / "nothing.pcap"
+    path.write_bytes(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 96, 1))
+    text = document.of_captures({"a": path}, plotly="the library")
+    assert "Nothing stands out." in text
+    assert "There is no TCP, UDP or ICMP in it." in text
+    assert 'id="plotly"' not in text
+
+
+def cells(text: str, *, first: str) -> list[str]:
+    """Return what stands in the row of a table that begins with a cell."""
+    row = next(r for r in re.findall(r"<tr>(.*?)</tr>", text) if f">{first}</td>" in r)
+    return re.findall(r"<td[^>]*>(.*?)</td>", row)
+
+
+def test_flows_are_told_in_words_and_handshakes_are_of_one_connection() -> None:
+    run = LABS / "resets" / "recording"
+    flow = cells(
+        document.of_captures({"a": run / "closed-port" / "captures" / "client.eth0.pcap"}),
+        first="0",
+    )
+    assert flow[1] == "tcp"
+    assert flow[3].endswith(":8081")
+    assert flow[-2:] == ["refused", "RST, answerer"]
+    figures = cells(document.of_run(run), first="filters")
+    assert 0 < float(figures[4]) < 10  # ms; another connection's SYN-ACK comes 0.7 s later
 
 
 def test_too_big_packets_are_those_the_router_complained_of() -> None:

@@ -41,7 +41,7 @@ class Stage {
     const found = await scene(id);
     this.view = null;
     if (!found.size) {
-      this.into.replaceChildren(html("p", { class: "nl-hint" }, `No packets were captured in ${found.name}.`));
+      this.into.replaceChildren(html("p", { class: "nl-hint" }, `There is no packet of TCP, UDP or ICMP in ${found.name} that could be drawn.`));
       return;
     }
     this.view = new View(found);
