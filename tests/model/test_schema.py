@@ -6,14 +6,19 @@ from typing import Any
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
 
 from netlab.model.reader import Places, read
 from netlab.model.yaml import json_schema
 
 ROOT = Path(__file__).parents[2]
 TOPOLOGIES = sorted((ROOT / "topologies").glob("*.yaml"))
-VALIDATOR = Draft202012Validator(json_schema())
+
+
+@pytest.fixture(scope="module")
+def validator() -> Any:
+    from jsonschema import Draft202012Validator  # makes grammars for seconds when imported
+
+    return Draft202012Validator(json_schema())
 
 
 def data(text: str) -> Any:
@@ -22,8 +27,8 @@ def data(text: str) -> Any:
     return found
 
 
-def test_the_schema_is_one() -> None:
-    Draft202012Validator.check_schema(json_schema())
+def test_the_schema_is_one(validator: Any) -> None:
+    validator.check_schema(json_schema())
     assert json_schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -33,8 +38,8 @@ def test_the_schema_beside_the_examples_is_the_current_one(golden) -> None:
 
 
 @pytest.mark.parametrize("path", TOPOLOGIES, ids=lambda path: path.stem)
-def test_every_example_fits_the_schema(path: Path) -> None:
-    VALIDATOR.validate(data(path.read_text()))
+def test_every_example_fits_the_schema(path: Path, validator: Any) -> None:
+    validator.validate(data(path.read_text()))
 
 
 @pytest.mark.parametrize(
@@ -58,8 +63,8 @@ def test_every_example_fits_the_schema(path: Path) -> None:
         "nodes: [a]\nvalidate: [{ping: a}]",
     ],
 )
-def test_what_is_wrong_does_not_fit_the_schema(text: str) -> None:
-    assert list(VALIDATOR.iter_errors(data(text)))
+def test_what_is_wrong_does_not_fit_the_schema(text: str, validator: Any) -> None:
+    assert list(validator.iter_errors(data(text)))
 
 
 def keys(schema: Any) -> set[str]:
@@ -82,7 +87,7 @@ def test_every_key_is_described_in_the_schema_and_in_the_manual() -> None:
     assert not missing
 
 
-def test_every_example_in_the_manual_is_a_topology() -> None:
+def test_every_example_in_the_manual_is_a_topology(validator: Any) -> None:
     from netlab.model.yaml import loads
 
     manual = (ROOT / "docs" / "topology.md").read_text()
@@ -91,7 +96,7 @@ def test_every_example_in_the_manual_is_a_topology() -> None:
     for block in blocks:
         whole = block if f"\n{block}".count("\nnodes:") else f"nodes: [h1, h2, h3, r1, r2]\n{block}"
         loads(whole)
-        VALIDATOR.validate(data(whole))
+        validator.validate(data(whole))
 
 
 def test_the_reader_agrees_with_pyyaml_on_the_examples() -> None:
