@@ -30,7 +30,7 @@ test-rust: ## the Rust core's own tests
 
 test-pure: ## Python tests that need no privileges
 	@echo "==> pytest, without privileges"
-	@$(PY) -m pytest -q -n auto -m "not needs" --junitxml=$(JUNIT)/junit-pure.xml $(PYTEST_ARGS)
+	@$(PY) -m pytest -q -n auto --dist worksteal -m "not needs" --junitxml=$(JUNIT)/junit-pure.xml $(PYTEST_ARGS)
 
 test-live: ## tests on real namespaces, tools and guests; each skip prints its reason
 	@echo "==> pytest, live"

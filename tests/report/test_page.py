@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netlab.analysis import ss
@@ -168,7 +168,6 @@ def test_every_word_of_the_snapshots_is_explained() -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=150)
 def test_any_bytes_behind_a_header_make_a_page(data: bytes) -> None:
     import tempfile
 
