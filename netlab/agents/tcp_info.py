@@ -353,7 +353,8 @@ def sample(args: argparse.Namespace, spaces: list[Namespace], out: Writer, stop:
     """Sample until told to stop, until the time is over, or until the limit is reached.
 
     A busy sampler keeps what it saw and writes at the end: to format a line takes longer than
-    the states that it is there to catch.
+    the states that it is there to catch. Told to stop it looks once more: what somebody else has
+    seen before he told us is in the samples too.
     """
     every: float = args.every
     began = time.monotonic()
@@ -363,7 +364,9 @@ def sample(args: argparse.Namespace, spaces: list[Namespace], out: Writer, stop:
     seen: dict[str, Seen] = {}
     kept: list[tuple[str, int, int, list[bytes]]] = []
     reason = "asked"
-    while not stop.asked:
+    last_look = False
+    while not last_look:
+        last_look = stop.asked
         started = time.monotonic()
         if args.duration and started - began >= args.duration:
             reason = "time is over"

@@ -141,6 +141,27 @@ subprocess.run([sys.executable, "-I", "-S", os.environ["AGENT"], "--for", "30ms"
 
 
 @pytest.mark.needs("netns")
+def test_told_to_stop_it_looks_once_more() -> None:
+    program = """
+import os, socket, subprocess, sys
+a = socket.create_server(("127.0.0.1", 8080))
+sampler = subprocess.Popen([sys.executable, "-I", "-S", os.environ["AGENT"], "--every", "1s",
+                            "--node", "n", "--listeners"], stdout=subprocess.PIPE, text=True)
+for line in sampler.stdout:
+    print(line, end="")
+    if "LISTEN" in line:
+        a.close()
+        sampler.terminate()
+sys.exit(sampler.wait())
+"""
+    begin, listening, closed, end = inside(program)
+    assert begin["every_s"] == 1
+    assert [found["state"] for found in listening["sockets"]] == ["LISTEN"]
+    assert closed["sockets"] == []
+    assert end["reason"] == "asked"
+
+
+@pytest.mark.needs("netns")
 def test_a_busy_sampler_writes_when_a_state_changes() -> None:
     program = """
 import os, socket, subprocess, sys
