@@ -39,7 +39,7 @@ def diagram(
     rows = segments.load(file)
     streams = sorted({row.stream for row in rows})
     if not rows:
-        raise UsageError(f"{file} has no TCP segments")
+        raise UsageError(f"{file} has no TCP segments with a time stamp")
     if stream is not None and stream not in streams:
         raise UsageError(
             f"{file} has no TCP connection {stream}", hint=f"it has 0 to {streams[-1]}"

@@ -50,7 +50,7 @@ def of_capture(
     rows = segments.load(file)
     streams = sorted({row.stream for row in rows})
     if not rows:
-        raise UsageError(f"{file} has no TCP segments")
+        raise UsageError(f"{file} has no TCP segments with a time stamp")
     if stream is not None and stream not in streams:
         hint = f"it has {streams[0]} to {streams[-1]}"
         raise UsageError(f"{file} has no TCP connection {stream}", hint=hint)

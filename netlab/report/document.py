@@ -438,9 +438,12 @@ def _flow(row: Sequence[Any]) -> list[object]:
     said = _STATES.get(state, state) if protocol == "tcp" else ""
     return [
         str(stream), protocol, _end(opener, port), _end(answerer, its_port), *counts,
-        round(duration / 1e9, 3), None if rtt is None else round(rtt / 1e6, 3), again, again_back,
-        said, _CLOSED_BY.get(closed, closed),
+        _in(1e9, duration), _in(1e6, rtt), again, again_back, said, _CLOSED_BY.get(closed, closed),
     ]  # fmt: skip
+
+
+def _in(unit: float, nanoseconds: float | None) -> float | None:
+    return None if nanoseconds is None else round(nanoseconds / unit, 3)
 
 
 def _end(address: str, port: int | None) -> str:

@@ -16,6 +16,7 @@ from netlab.analysis import ss
 from netlab.errors import CaptureError, RecordingError
 from netlab.recording import Recording
 from netlab.report import bundle, document, glossary, scene
+from tests.capture import pcaps
 from tests.conftest import ROOT
 
 LABS = ROOT / "labs"
@@ -165,6 +166,16 @@ def test_every_word_of_the_snapshots_is_explained() -> None:
             if one.timer is not None and one.timer.kind not in glossary.TIMERS:
                 unknown.add(one.timer.kind)
     assert unknown == set()
+
+
+def test_packets_without_a_time_make_a_page(tmp_path: Path) -> None:
+    head = [pcaps.section_header("<"), pcaps.block("<", 1, pcaps.Interface().body("<"))]
+    packets = [pcaps.simple("<", packet) for packet in pcaps.fast_retransmit()]
+    path = tmp_path / "a.pcapng"
+    path.write_bytes(b"".join(head + packets))
+    text = document.of_captures({"a": path})
+    assert "no time stamp" in text
+    assert "<h2>Flows</h2>" in text
 
 
 @given(st.binary(max_size=400))
