@@ -18,8 +18,9 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
@@ -179,9 +180,7 @@ def _startable(pending: list[Job[T]], running: list[Job[T]], budget: float) -> l
 
 def _start(job: Job[T], running: dict[Connection, _Running[T]]) -> None:
     job.prepare()
-    # Until the child has handlers of its own, and we know of the child, interrupts wait.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
-    try:
+    with _interrupts_wait():
         ours, theirs = multiprocessing.Pipe(duplex=False)
         process = multiprocessing.get_context("fork").Process(
             target=_child, args=(job, theirs, os.getpid()), name=job.name
@@ -192,8 +191,32 @@ def _start(job: Job[T], running: dict[Connection, _Running[T]]) -> None:
             other.beside = True
         deadline = time.monotonic() + job.limit + GRACE
         running[ours] = _Running(job, process, deadline, beside=bool(running))
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Generator[None]:
+    """Hold interrupts back until the child has handlers of its own and we know of the child.
+
+    The child inherits the mask. Here the mask is not enough: the kernel gives a signal to any
+    thread that does not block it, and Python runs the handler in the main thread all the same.
+    """
+    came: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    handlers: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {n: signal.signal(n, note) for n in _INTERRUPTS if signal.getsignal(n)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    try:
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _child(job: Job[Any], pipe: Connection, parent: int) -> None:

@@ -117,6 +117,28 @@ def test_an_interrupt_ends_what_runs_and_drops_what_waits() -> None:
     assert time.monotonic() - began < 20
 
 
+EARLY = """
+import os, signal, threading, time
+from netlab.labs import pool
+threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
+os.register_at_fork(after_in_parent=lambda: time.sleep(0.3))
+def work(say):
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(60)
+def ended(job, ending):
+    print(job.name, ending.reason)
+    return []
+print(pool.run([pool.Job("one", work)], budget=1, watch=pool.Silent(), ended=ended))
+"""
+
+
+def test_an_interrupt_that_another_thread_takes_while_a_job_starts_is_not_lost() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.splitlines() == ["one interrupted", "False"]
+
+
 PROGRAM = """
 import os, sys, time
 from netlab.labs import pool
