@@ -4,6 +4,11 @@ It reaps them in one worker, in the order in which they lost their last user and
 a marker is dropped after them: a namespace with one end of a veth, whose other end, in a namespace
 that stays, disappears when the worker has come to it. The first marker may be reaped in one batch
 with what is waited for; the second cannot be in that batch any more.
+
+A closed netlink socket keeps its namespace until RCU lets go of it (`netlink_release` in
+net/netlink/af_netlink.c), some milliseconds later, and a marker dropped at once would overtake it.
+So the first marker is kept by sockets too, one closed on each processor: a processor lets go in the
+order in which things were closed on it, as `rcu_barrier` has it.
 """
 
 from __future__ import annotations
@@ -40,11 +45,13 @@ def wait() -> None:
     home = _here()
     try:
         kept = _new()
-        news = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        for _ in range(2):
+        news = _netlink()
+        news.bind((0, RTMGRP_LINK))
+        for processors in (os.sched_getaffinity(0), ()):
             gone = _new()
+            holders = {number: _netlink() for number in processors}
             _checked(_libc.setns(kept, CLONE_NEWNET))
-            _marker(news, kept, gone)
+            _marker(news, kept, gone, holders)
         os.close(kept)
         news.close()
     finally:
@@ -52,15 +59,30 @@ def wait() -> None:
         os.close(home)
 
 
-def _marker(news: socket.socket, kept: int, gone: int) -> None:
+def _netlink() -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+
+
+def _close_each_on_its_own(holders: dict[int, socket.socket]) -> None:
+    """Close sockets, each on the processor it is listed under."""
+    allowed = os.sched_getaffinity(0)
+    try:
+        for number, holder in holders.items():
+            os.sched_setaffinity(0, {number})
+            holder.close()
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _marker(news: socket.socket, kept: int, gone: int, holders: dict[int, socket.socket]) -> None:
     """Join two namespaces, let one go, and wait for the news that its interface has gone too."""
     message, first, second = netlink.veth(1, (7, "kept", "", 0), (8, "gone", "", 0))
     request = bytearray(netlink.acknowledged(message))
     struct.pack_into("=i", request, first, kept)
     struct.pack_into("=i", request, second, gone)
-    news.bind((0, RTMGRP_LINK)) if news.getsockname() == (0, 0) else None
     news.send(request)
     os.close(gone)
+    _close_each_on_its_own(holders)
     while True:
         answer = news.recv(1 << 16)
         _, kind, _, _, _ = struct.unpack_from("=IHHII", answer)
