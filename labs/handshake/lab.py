@@ -14,7 +14,7 @@ from dataclasses import replace
 from signal import SIGUSR1
 
 from netlab.analysis.segments import Segment
-from netlab.labs import Evidence, Lab, Verdict, delay, expect, impair, option, vary
+from netlab.labs import Evidence, Lab, Verdict, delay, expect, impair, option, packets, vary
 from netlab.labs.scene import (
     Family,
     Match,
@@ -205,7 +205,8 @@ def distance(later: int, earlier: int) -> int:
 def syn_then_syn_ack_then_ack(each: Evidence) -> Verdict:
     """Before any data the wire carries a SYN, a SYN-ACK and an ACK, once each, in this order."""
     kinds = [segment.kind for segment in opening(each)]
-    return expect(kinds, seen_in="captures/client.eth0.pcap").equals(["SYN", "SYN-ACK", "ACK"])
+    seen = packets("client:eth0", opening(each))
+    return expect(kinds, seen_in=seen).equals(["SYN", "SYN-ACK", "ACK"])
 
 
 @lab.check
@@ -213,9 +214,8 @@ def each_side_acknowledges_the_others_number_plus_one(each: Evidence) -> Verdict
     """The SYN-ACK acknowledges the client's initial number plus 1, the ACK the server's plus 1."""
     syn, syn_ack, ack = three(each)
     steps = [distance(syn_ack.ack_raw, syn.seq_raw), distance(ack.ack_raw, syn_ack.seq_raw)]
-    return expect(
-        steps, what="ack minus seq", seen_in=f"frames {syn.frame}, {syn_ack.frame}, {ack.frame}"
-    ).equals([1, 1])
+    seen = packets("client:eth0", (syn, syn_ack, ack))
+    return expect(steps, what="ack minus seq", seen_in=seen).equals([1, 1])
 
 
 @lab.check
@@ -227,7 +227,7 @@ def a_syn_consumes_one_number(each: Evidence) -> Verdict:
     return expect(
         distance(data.seq_raw, syn_ack.seq_raw),
         what="first octet minus SYN",
-        seen_in=f"frames {syn_ack.frame}, {data.frame}",
+        seen_in=packets("client:eth0", (syn_ack, data)),
     ).equals(1)
 
 

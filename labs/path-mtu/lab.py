@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from netlab.analysis.frames import Frame
 from netlab.analysis.headers import Packet
-from netlab.labs import Evidence, Lab, Verdict, expect, mtu, option, sysctl, vary
+from netlab.labs import Evidence, Lab, Verdict, expect, mtu, option, packets, sysctl, vary
 from netlab.labs.scene import (
     Family,
     Ready,
@@ -162,9 +162,8 @@ def the_router_says_what_fits(each: Evidence) -> Verdict:
     said = sorted({next_hop_mtu(frame.packet) for frame in large_ones(each)})
     largest = max((length(frame.packet) for frame in sent(each)), default=0)
     first = expect(largest, "B", what="largest packet sent").equals(1500)
-    return first & expect(said, what="MTU said", seen_in="captures/client.eth0.pcap").equals(
-        [SMALL]
-    )
+    seen = packets("client:eth0", large_ones(each))
+    return first & expect(said, what="MTU said", seen_in=seen).equals([SMALL])
 
 
 @lab.check(on=("ipv4", "ipv6"), timing=True)
@@ -173,9 +172,12 @@ def later_packets_fit(each: Evidence) -> Verdict:
     too_large = [f for f in sent(each) if length(f.packet) > SMALL]
     heard = each.first(reversed(large_ones(each)), "a router that says what fits").time_ns
     later = [length(frame.packet) for frame in sent(each) if frame.time_ns > heard]
-    return expect(len(too_large), what="too large").between(1, INITIAL_WINDOW) & expect(
-        max(later, default=0), "B", what="largest packet after the last complaint"
-    ).equals(SMALL)
+    seen = packets("client:eth0", too_large)
+    return expect(len(too_large), what="too large", seen_in=seen).between(
+        1, INITIAL_WINDOW
+    ) & expect(max(later, default=0), "B", what="largest packet after the last complaint").equals(
+        SMALL
+    )
 
 
 @lab.check(on=LEARNING)
@@ -208,7 +210,9 @@ def without_df_the_router_cuts(no_pmtu_disc: Evidence) -> Verdict:
     return (
         expect(sorted(flags), what="DF").equals([0])
         & expect(len(large_ones(no_pmtu_disc)), what="complaints").equals(0)
-        & expect(len(pieces), what="fragments at the server").at_least(2)
+        & expect(
+            len(pieces), what="fragments at the server", seen_in=packets("server:eth0", pieces)
+        ).at_least(2)
     )
 
 

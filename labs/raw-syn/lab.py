@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from math import inf
 
 from netlab.analysis.segments import Segment
-from netlab.labs import Evidence, Lab, Verdict, expect, option, sysctl, vary
+from netlab.labs import Evidence, Lab, Verdict, expect, option, packets, sysctl, vary
 from netlab.labs.scene import Match, Ready, Stage, address, agent, count, counter
 from netlab.units import ms
 
@@ -99,7 +99,7 @@ def repeated_after(seen: Evidence) -> float:
 @lab.check
 def a_good_syn_is_answered_and_then_reset(good: Evidence) -> Verdict:
     """The server answers with a SYN-ACK; the client's kernel, which asked for none, resets it."""
-    return expect(seen_on_wire(good), seen_in="captures/client.eth0.pcap").equals(
+    return expect(seen_on_wire(good), seen_in=packets("client:eth0", segments(good))).equals(
         ["client SYN", "server SYN-ACK", "client RST"]
     )
 
@@ -110,7 +110,9 @@ def the_answer_acknowledges_the_forged_number(good: Evidence) -> Verdict:
     found = segments(good)
     syn_ack = good.first((s for s in found if s.is_syn_ack), "a SYN-ACK")
     rst = good.first((s for s in found if s.rst), "an RST")
-    return expect([syn_ack.ack_raw, rst.seq_raw], what="ack of SYN-ACK, seq of RST").equals(
+    seen = packets("client:eth0", (syn_ack, rst))
+    numbers = [syn_ack.ack_raw, rst.seq_raw]
+    return expect(numbers, what="ack of SYN-ACK, seq of RST", seen_in=seen).equals(
         [NUMBER + 1, NUMBER + 1]
     )
 
@@ -131,7 +133,8 @@ def a_closed_port_answers_with_a_reset(closed_port: Evidence) -> Verdict:
         ["client SYN", "server RST-ACK"]
     )
     number = [s.ack_raw for s in segments(closed_port) if s.rst]
-    return wire & expect(number, what="acknowledged").equals([NUMBER + 1])
+    seen = packets("client:eth0", segments(closed_port))
+    return wire & expect(number, what="acknowledged", seen_in=seen).equals([NUMBER + 1])
 
 
 @lab.check

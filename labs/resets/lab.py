@@ -12,7 +12,7 @@ from signal import SIGKILL, SIGUSR1
 
 from netlab.analysis import ss
 from netlab.analysis.segments import Segment
-from netlab.labs import Evidence, Lab, Verdict, expect, option, sysctl, vary
+from netlab.labs import Evidence, Lab, Verdict, expect, option, packets, sysctl, vary
 from netlab.labs.claims import Finding, holds, untested
 from netlab.labs.scene import (
     Match,
@@ -264,15 +264,18 @@ def a_syn_for_nobody_is_answered_with_number_zero(each: Evidence) -> Verdict:
     rst = reset(each)
     syn = before(each, rst)
     found = [rst.kind, rst.seq_raw, (rst.ack_raw - syn.seq_raw) % 2**32]
-    return expect(found, what="flags, number, acknowledged").equals(["RST-ACK", 0, 1])
+    seen = packets("client:eth0", (syn, rst))
+    return expect(found, what="flags, number, acknowledged", seen_in=seen).equals(["RST-ACK", 0, 1])
 
 
 @lab.check(on=ANSWERED)
 def an_ack_for_nobody_is_answered_with_its_own_number(each: Evidence) -> Verdict:
     """The RST takes its number from the acknowledgement it answers, and acknowledges nothing."""
     rst = reset(each)
-    found = [rst.kind, (rst.seq_raw - before(each, rst).ack_raw) % 2**32]
-    return expect(found, what="flags, number less what was acknowledged").equals(["RST", 0])
+    asked = before(each, rst)
+    found = [rst.kind, (rst.seq_raw - asked.ack_raw) % 2**32]
+    verdict = expect(found, what="flags, number less what was acknowledged").equals(["RST", 0])
+    return verdict.seen_in(packets("client:eth0", (asked, rst)))
 
 
 @lab.check(on=ABORTED)
@@ -280,7 +283,8 @@ def who_aborts_uses_the_next_number(each: Evidence) -> Verdict:
     """A RST that nobody asked for has the number its sender would have used next, RST-ACK."""
     rst = reset(each)
     found = [rst.kind, (rst.seq_raw - next_of(each, rst)) % 2**32]
-    return expect(found, what="flags, number less the next").equals(["RST-ACK", 0])
+    seen = packets("client:eth0", [rst])
+    return expect(found, what="flags, number less the next", seen_in=seen).equals(["RST-ACK", 0])
 
 
 @lab.check(on=tuple(TOLD))
@@ -359,9 +363,9 @@ def a_filter_for_syns_shows_no_lost_data(filters: Evidence) -> Verdict:
     """One segment with data was sent twice; the filter for SYNs shows neither copy."""
     copies = repeated(filters)
     shown = [x for x in filters.capture("syns").segments if x.length or x.retransmission]
-    return expect(len(copies), what="repeated on the wire").equals(1) & expect(
-        len(shown), what="shown"
-    ).equals(0)
+    seen = packets("client:eth0", copies)
+    once = expect(len(copies), what="repeated on the wire", seen_in=seen).equals(1)
+    return once & expect(len(shown), what="shown").equals(0)
 
 
 def repeated(seen: Evidence) -> list[Segment]:

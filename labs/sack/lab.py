@@ -27,6 +27,7 @@ from netlab.labs import (
     expect,
     impair,
     option,
+    packets,
     sysctl,
     vary,
 )
@@ -269,7 +270,9 @@ def only_what_was_lost_is_sent_again(each: Evidence) -> Verdict:
     """With SACK the client repeats the five lost segments, each once, and nothing else."""
     again = [s.seq_raw for s in repeated(each)]
     places = [lost(each).index(number) if number in lost(each) else -1 for number in again]
-    return expect(places, what="repeated, of the lost ones").equals(list(range(len(LOST))))
+    seen = packets("client:eth0", repeated(each))
+    wanted = list(range(len(LOST)))
+    return expect(places, what="repeated, of the lost ones", seen_in=seen).equals(wanted)
 
 
 @lab.check(on=WITHOUT)

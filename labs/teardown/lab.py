@@ -11,7 +11,7 @@ from __future__ import annotations
 from signal import SIGUSR1
 
 from netlab.analysis.segments import Segment
-from netlab.labs import Evidence, Lab, Verdict, expect, option
+from netlab.labs import Evidence, Lab, Verdict, expect, option, packets
 from netlab.labs.claims import Finding, holds
 from netlab.labs.scene import (
     Match,
@@ -156,7 +156,7 @@ def four_segments_end_a_connection(each: Evidence) -> Verdict:
     """FIN, its ACK, the other side's FIN, its ACK: four segments, in this order."""
     said = [f"{side(each, s)} {s.kind}" for s in ending(each)]
     wanted = ["first FIN-ACK", "second ACK", "second FIN-ACK", "first ACK"]
-    return expect(said, seen_in="captures/client.eth0.pcap").equals(wanted)
+    return expect(said, seen_in=packets("client:eth0", ending(each))).equals(wanted)
 
 
 @lab.check(on=SLOW)
@@ -170,7 +170,8 @@ def a_fin_consumes_one_number(each: Evidence) -> Verdict:
         for other in acks
         if other.forward != fin.forward and other.frame > fin.frame
     ]
-    return expect(sorted(set(steps)), what="ack minus seq of the FIN").equals([1])
+    seen = packets("client:eth0", ending(each))
+    return expect(sorted(set(steps)), what="ack minus seq of the FIN", seen_in=seen).equals([1])
 
 
 @lab.check(on=SLOW, timing=True)

@@ -26,10 +26,10 @@ _KEPT = 64  # octets after the IP header that tell packets apart
 class Datagram:
     """One packet that is not TCP, or a fragment of any.
 
-    `text` says what it is in a few words. `about` are the ends of the connection whose packet an
-    ICMP error quotes. Ports are 0 where there are none. Streams are numbered from -1 down, one for
-    each pair of ends, so that they do not meet those of TCP; `forward` is the direction of a
-    stream's first packet.
+    `text` says what it is in a few words; `icmp` are type and code of ICMP or ICMPv6. `about` are
+    the ends of the connection whose packet an ICMP error quotes. Ports are 0 where there are none.
+    Streams are numbered from -1 down, one for each pair of ends, so that they do not meet those of
+    TCP; `forward` is the direction of a stream's first packet.
     """
 
     frame: int
@@ -45,6 +45,7 @@ class Datagram:
     text: str
     key: tuple[int, int, bytes]
     about: Ends | None = None
+    icmp: tuple[int, int] | None = None
     seq: int = 0
     octets: int = 0
 
@@ -105,7 +106,14 @@ def _datagram(frame: Frame) -> Iterator[Datagram]:
         protocol, length, text,
         (identification, length, frame.data[start : start + _KEPT]),
         _quoted(packet),
+        _kind(inner) if not fragment else None,
     )  # fmt: skip
+
+
+def _kind(inner: Header | None) -> tuple[int, int] | None:
+    if inner is None or not inner.name.startswith("ICMP") or len(inner.fields) < 2:
+        return None
+    return inner["type"].value, inner["code"].value
 
 
 def _protocol(ip: Header) -> str:

@@ -29,6 +29,8 @@ class Finding:
     frames: int | None = None
     streams: tuple[int, ...] = ()
     """The TCP streams concerned, the worst first, at most ten."""
+    least_rtt_ns: float = 0
+    """Only acknowledgments that took longer are meant; of `rtt_rise`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +311,7 @@ def _queues(flows: _Flows) -> Finding | None:
         "for a delayed ACK"
         + (f"; so in {len(set(rows)):,} connections" if len(set(rows)) > 1 else ""),
         f"tcp.stream == {flows.stream(row)} && tcp.analysis.ack_rtt > {top / 1e9:.6f}",
-        None, _streams(flows, [row]),
+        None, _streams(flows, [row]), top,
     )  # fmt: skip
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
+
+from netlab.analysis.frames import Frame
+from netlab.analysis.segments import Segment
 
 
 class Outcome(StrEnum):
@@ -83,3 +88,34 @@ def every(verdicts: Iterable[Verdict]) -> Verdict:
 
 def _once(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(text for text in texts if text))
+
+
+# -- places ------------------------------------------------------------------------------------
+
+_PLACE = re.compile(r"(?P<point>[^ ,]+), frames? (?P<ranges>\d+(-\d+)?(, \d+(-\d+)?)*)")
+
+
+def packets(point: str, found: Iterable[Segment | Frame]) -> str:
+    """Return packets of a capture as a place of evidence, "client:eth0, frames 1-3, 7".
+
+    A report leads from a verdict to them. Numbers count from 1; no packets are no place ("").
+    """
+    numbers = sorted({one.number if isinstance(one, Frame) else one.frame for one in found})
+    if not numbers:
+        return ""
+    starts = [numbers[0], *(b for a, b in pairwise(numbers) if b != a + 1)]
+    ends = [*(a for a, b in pairwise(numbers) if b != a + 1), numbers[-1]]
+    ranges = [f"{a}" if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]
+    return f"{point}, frame{'s' if len(numbers) > 1 else ''} {', '.join(ranges)}"
+
+
+def frames_of(place: str) -> tuple[str, tuple[int, ...]] | None:
+    """Return the capture point and the frames that a place of evidence names, as of `packets`."""
+    found = _PLACE.fullmatch(place)
+    if found is None:
+        return None
+    numbers: list[int] = []
+    for part in found["ranges"].split(", "):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return found["point"], tuple(numbers)

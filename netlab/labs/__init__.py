@@ -1,7 +1,7 @@
 """What a lab is written with: `from netlab.labs import Lab, vary, expect, ...`."""
 
 from netlab.analysis.evidence import Evidence
-from netlab.analysis.verdict import Outcome, Verdict, every, inconclusive, skip
+from netlab.analysis.verdict import Outcome, Verdict, every, inconclusive, packets, skip
 from netlab.labs.expect import expect
 from netlab.labs.lab import Lab
 from netlab.labs.variation import (
@@ -31,6 +31,7 @@ __all__ = [
     "nat",
     "on_request",
     "option",
+    "packets",
     "skip",
     "sysctl",
     "vary",

@@ -101,5 +101,8 @@ class Expectation:
 
 
 def expect(value: Any, unit: str = "", *, what: str = "", seen_in: str = "") -> Expectation:
-    """Hold `value` against a bound; `what` names it, `seen_in` says where it can be seen."""
+    """Hold `value` against a bound; `what` names it, `seen_in` says where it can be seen.
+
+    A file of the recording, or what `packets` returns, which a report leads to.
+    """
     return Expectation(value, unit, what, (seen_in,) if seen_in else ())

@@ -18,7 +18,7 @@ from typing import Any, cast
 from netlab import units
 from netlab.analysis import ss
 from netlab.analysis.capture import Summary, summarize
-from netlab.analysis.findings import Finding
+from netlab.analysis.verdict import frames_of
 from netlab.errors import NetlabError, RecordingError
 from netlab.model import graph, yaml
 from netlab.recording import Recording
@@ -38,9 +38,10 @@ def of_run(path: Path, *, plotly: str | None = None) -> str:
     kept = recordings(path)
     told = checks(path)
     scenes = [scene.of_recording(recording) for recording in kept]
+    by_name = {one.name: (at, one) for at, one in enumerate(scenes)}
     first = kept[0].manifest
     title = f"{told.get('title', first.lab)}"
-    judged = verdicts(told) or _hint("No verdicts lie beside this.")
+    judged = verdicts(told, by_name) or _hint("No verdicts lie beside this.")
     sections = [
         Section("verdicts", "Verdicts", _doubts(kept) + judged),
         *_network(kept[0]),
@@ -60,7 +61,7 @@ def of_captures(paths: Mapping[str, Path], *, plotly: str | None = None) -> str:
     drawn = scene.of_captures("this capture", paths)
     names = [path.name for path in paths.values()]
     sections: list[Section] = [
-        Section("findings", "Findings", _findings(summaries)),
+        Section("findings", "Findings", _damage(summaries) + _findings(0, drawn)),
         Section("file", "Capture" if len(paths) == 1 else "Captures", _files(summaries)),
     ]
     after = [Section("flows", "Flows", _flows(summaries))]
@@ -121,8 +122,11 @@ def _hint(text: str) -> str:
     return f'<p class="nl-hint">{escape(text)}</p>'
 
 
-def verdicts(told: Mapping[str, Any]) -> str:
-    """Return the verdicts: totals, then a table for each variation, or each set of them."""
+def verdicts(told: Mapping[str, Any], scenes: Mapping[str, tuple[int, Scene]] | None = None) -> str:
+    """Return the verdicts: totals, then a table for each variation, or each set of them.
+
+    A verdict leads to the packets it names, where `scenes` has the one of its variation.
+    """
     checks: list[dict[str, Any]] = list(told.get("checks", ()))
     if not checks:
         return ""
@@ -143,7 +147,9 @@ def verdicts(told: Mapping[str, Any]) -> str:
             summary += f": {known['summary']}" if known.get("summary") else ""
         tally = sum(c["verdict"]["outcome"] == "pass" for c in members)
         heading = f"{summary} ({tally} of {len(members)} passed)"
-        parts.append(details(heading, _verdict_table(members), opened=bad or len(groups) <= 3))
+        shown = (scenes or {}).get(names[0]) if len(names) == 1 else None
+        listed = _verdict_table(members, shown)
+        parts.append(details(heading, listed, opened=bad or len(groups) <= 3))
     parts += [
         f"<p>{escape(str(v['name']))}: {_outcome('skip')} {escape(str(v.get('reason', '')))}</p>"
         for v in variations.values()
@@ -152,16 +158,34 @@ def verdicts(told: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def _verdict_table(checks: Sequence[Mapping[str, Any]]) -> str:
+def _verdict_table(checks: Sequence[Mapping[str, Any]], shown: tuple[int, Scene] | None) -> str:
     rows: list[Sequence[object]] = []
     for check in checks:
         verdict = check["verdict"]
         claim = Html(
-            f'<span title="{escape(str(check["claim"]))}">{escape(check["sentence"])}</span>'
+            f'<span class="nl-claim" title="{escape(str(check["claim"]))}">'
+            f"{escape(check['sentence'])}</span>"
         )
-        observed = verdict.get("reason") or verdict.get("observed", "")
+        observed: str = verdict.get("reason") or verdict.get("observed", "")
+        if shown is not None and (way := _evidence(verdict.get("evidence", ()), *shown)):
+            observed = Html(f"{escape(observed)} {way}")
         rows.append([_outcome(verdict["outcome"]), claim, observed, verdict.get("bound", "")])
     return table(("", "check", "observed", "expected"), rows, kind="nl-checks nl-cards")
+
+
+def _evidence(places: Iterable[str], at: int, one: Scene) -> str:
+    """Return the way from a verdict to the packets that its evidence names, if it names any."""
+    named = [found for place in places if (found := frames_of(place)) is not None]
+    passages = sorted({n for point, frames in named for n in one.passages(point, frames)})
+    return _way(at, "packets", " ".join(map(str, passages)), len(passages))
+
+
+def _way(at: int, name: str, value: object, count: int) -> str:
+    """Return a link that marks packets of a scene in its ladder; nothing for no packets."""
+    if not count:
+        return ""
+    words = f"show {count:,} packets" if count > 1 else "show the packet"
+    return f'<a class="nl-way" href="#packets" data-scene="{at}" data-{name}="{value}">{words}</a>'
 
 
 def _outcome(word: str) -> Html:
@@ -237,9 +261,8 @@ def _figures(one: Scene) -> list[object]:
 
 def _recorded(at: int, recording: Recording, one: Scene) -> Iterator[Section]:
     """Yield the sections of one variation that are shown with its packets."""
-    found = _scene_findings(one)
-    if found:
-        yield Section("findings", "Findings", found, at)
+    if one.data["findings"]:
+        yield Section("findings", "Findings", _findings(at, one), at)
     sockets = "".join(_snapshots(recording))
     if sockets:
         yield Section("sockets", "Sockets (ss)", sockets, at)
@@ -247,13 +270,22 @@ def _recorded(at: int, recording: Recording, one: Scene) -> Iterator[Section]:
     yield Section("again", "Run it again", _again(recording), at)
 
 
-def _scene_findings(one: Scene) -> str:
-    rows: list[Sequence[object]] = [
-        [f["point"], _severity(f["severity"]), f["sentence"], _filter(f["filter"])]
-        for f in cast("list[dict[str, Any]]", one.data["findings"])
-    ]
-    head = ("seen at", "", "finding", "Wireshark display filter")
-    return table(head, rows, kind="nl-cards") if rows else ""
+def _findings(at: int, one: Scene) -> str:
+    """Return what stands out in the captures of a scene, each with the way to its packets."""
+    found = cast("list[dict[str, Any]]", one.data["findings"])
+    several = len(one.data["points"]) > 1
+    rows: list[Sequence[object]] = []
+    for number, finding in enumerate(found):
+        way = _way(at, "finding", number, len(finding["passages"]))
+        row: list[object] = [
+            _severity(finding["severity"]),
+            Html(f'<span class="nl-claim">{escape(finding["sentence"])}</span> {way}'),
+            _filter(finding["filter"]),
+        ]
+        rows.append([finding["point"], *row] if several else row)
+    head = ("", "finding", "Wireshark display filter")
+    head = ("seen at", *head) if several else head
+    return table(head, rows, kind="nl-cards") if rows else _hint("Nothing stands out.")
 
 
 def _severity(word: str) -> Html:
@@ -359,24 +391,16 @@ def _again(recording: Recording) -> str:
 # -- captures alone ---------------------------------------------------------------------------
 
 
-def _findings(summaries: Mapping[str, Summary]) -> str:
+def _damage(summaries: Mapping[str, Summary]) -> str:
+    """Return what is wrong with the files, in words."""
     several = len(summaries) > 1
-    rows: list[Sequence[object]] = []
-    warnings: list[str] = []
-    for point, summary in summaries.items():
-        warnings += [f"{point}: {text}" if several else text for text in summary.warnings]
-        for found in summary.findings():
-            rows.append(_finding(found, point if several else None))
-    head = ["", "finding", "Wireshark display filter"]
-    head = ["seen at", *head] if several else head
+    warnings = [
+        f"{point}: {text}" if several else text
+        for point, summary in summaries.items()
+        for text in summary.warnings
+    ]
     listed = "".join(f"<li>{escape(text)}</li>" for text in warnings)
-    damaged = f'<ul class="nl-illegal">{listed}</ul>' if warnings else ""
-    return damaged + (table(head, rows, kind="nl-cards") if rows else _hint("Nothing stands out."))
-
-
-def _finding(found: Finding, point: str | None) -> list[object]:
-    row: list[object] = [_severity(found.severity), found.sentence, _filter(found.filter)]
-    return row if point is None else [point, *row]
+    return f'<ul class="nl-illegal">{listed}</ul>' if warnings else ""
 
 
 def _files(summaries: Mapping[str, Summary]) -> str:

@@ -10,7 +10,7 @@ Times are nanoseconds after `start_ns`, the first packet or event. Nothing here 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,8 +18,10 @@ from typing import Any
 
 from netlab.analysis import datagrams, fates, frames, histories, journey, points, segments
 from netlab.analysis.capture import Summary, summarize
+from netlab.analysis.concerned import Concerned
 from netlab.analysis.datagrams import Datagram
 from netlab.analysis.evidence import Evidence, NoEvidenceError
+from netlab.analysis.findings import Finding
 from netlab.analysis.journey import Conversation, Journeys, Packet, Passage
 from netlab.analysis.samples import Samples
 from netlab.analysis.segments import Segment
@@ -49,19 +51,31 @@ SAMPLED = (
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A scene as JSON-ready data, and the octets of its packets."""
+    """A scene as JSON-ready data, and the octets of its packets.
+
+    `places` has the number of a passage by capture point and frame.
+    """
 
     name: str
     data: Mapping[str, Any]
     octets: bytes
+    places: Mapping[tuple[str, int], int]
+
+    def passages(self, point: str, frames: Iterable[int]) -> list[int]:
+        """Return the passages that a point saw as these frames; what is left out is not there."""
+        found = (self.places.get((point, frame)) for frame in frames)
+        return sorted({number for number in found if number is not None})
 
 
 @dataclass(slots=True)
 class Captured:
-    """One capture as a scene needs it: what is in it, and rows of segments by frame number."""
+    """One capture as a scene needs it: what is in it, and rows of segments by frame number.
+
+    `findings` stand with the frames they speak of.
+    """
 
     path: Path
-    summary: Summary
+    findings: Sequence[tuple[Finding, tuple[int, ...]]]
     packets: Sequence[Packet]
     rows: Mapping[int, int]
     columns: Mapping[str, Sequence[Any]]
@@ -106,9 +120,10 @@ def look(path: Path) -> Captured:
                 link = frame.link
     except CaptureError:
         pass  # a link layer that the inspector does not know: the ladder is drawn all the same
+    concerned = Concerned(detailed, others)
     return Captured(
         path,
-        summary,
+        [(finding, concerned.frames(finding)) for finding in detailed.findings()],
         sorted((*shown, *others), key=lambda p: (p.time_ns, p.frame)),
         rows,
         {name: table.column(name) for name in _ROW},
@@ -205,11 +220,17 @@ def _scene(
             "why": _reasons(ways, drops),
         },
         "left_out": sum(one.left_out for one in captured.values()),
-        "findings": _findings(captured),
         "histories": list(_histories(ways, captured, start, told or _told_by_segments)),
         **(beside or {}),
     }
-    return Scene(name, data, bytes(octets))
+    seen = {
+        (sight.point, sight.frame): number
+        for number, passage in enumerate(ways.passages)
+        for sight in passage.sights
+    }
+    made = Scene(name, data, bytes(octets), seen)
+    data["findings"] = list(_findings(captured, made))
+    return made
 
 
 def _conversations(
@@ -335,19 +356,17 @@ def _append(
         columns[name].append(value)
 
 
-def _findings(captured: Mapping[str, Captured]) -> list[dict[str, Any]]:
-    """Return what stands out in each capture, with the display filter that shows it."""
-    return [
-        {
-            "point": point,
-            "severity": finding.severity,
-            "sentence": finding.sentence,
-            "filter": finding.filter,
-            "streams": list(finding.streams),
-        }
-        for point, one in captured.items()
-        for finding in one.summary.findings()
-    ]
+def _findings(captured: Mapping[str, Captured], made: Scene) -> Iterator[dict[str, Any]]:
+    """Yield what stands out in each capture, its display filter and the passages it is about."""
+    for point, one in captured.items():
+        for finding, concerned in one.findings:
+            yield {
+                "point": point,
+                "severity": finding.severity,
+                "sentence": finding.sentence,
+                "filter": finding.filter,
+                "passages": made.passages(point, concerned),
+            }
 
 
 Told = Callable[[Mapping[str, Sequence[Segment]], Conversation], History | None]

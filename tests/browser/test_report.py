@@ -41,6 +41,59 @@ def test_a_click_on_a_segment_shows_its_headers(tmp_path: Path, watched: Watched
     watched.quiet()
 
 
+def test_a_verdict_leads_to_its_packets(tmp_path: Path, watched: Watched) -> None:
+    opened = watched.open(report("handshake", tmp_path))
+    opened.locator("#verdicts details").nth(2).locator("summary").click()
+    row = opened.locator("tr", has_text="A SYN consumes one number").nth(2)
+    way = row.get_by_role("link", name="show 2 packets")
+    way.focus()
+    opened.keyboard.press("Enter")
+    opened.wait_for_selector(".nl-marks:not([hidden])")
+    assert opened.locator("#pick").input_value() == "2"
+    assert marked(opened) == ["1", "3"]
+    assert opened.locator(".nl-selected").get_attribute("data-index") == "1"
+    assert opened.locator(".nl-inspector h4").inner_text().startswith("2: SYN-ACK")
+    assert opened.evaluate("document.activeElement.className") == "nl-scroll"
+    box = opened.locator(".nl-selected").bounding_box()
+    assert box is not None
+    assert 0 < box["y"] < 900
+    opened.get_by_role("button", name="the next marked packet").click()
+    assert opened.locator(".nl-inspector h4").inner_text().startswith("4:")
+    assert "2 of 2" in opened.locator(".nl-marks").inner_text()
+    assert ", marked" in (opened.locator(".nl-selected").get_attribute("aria-label") or "")
+    opened.get_by_label("which packets").select_option("marked")
+    assert opened.locator(".nl-packet").count() == 2
+    opened.get_by_role("button", name="unmark").click()
+    assert marked(opened) == []
+    assert opened.locator(".nl-packet").count() > 4
+    opened.go_back()
+    assert way.is_visible()
+    watched.quiet()
+
+
+def marked(opened: Page) -> list[str]:
+    """Return the numbers of the packets in view that are marked, counted from 0."""
+    opened.evaluate("new Promise(requestAnimationFrame)")
+    return opened.locator(".nl-marked").evaluate_all("all => all.map(e => e.dataset.index)")
+
+
+@pytest.mark.parametrize(
+    "watched", [{}, {"viewport": {"width": 400, "height": 800}}], indirect=True
+)
+def test_a_finding_leads_to_its_packets(tmp_path: Path, watched: Watched) -> None:
+    opened = watched.open(report("pmtu-black-hole", tmp_path))
+    opened.locator("#findings").get_by_role("link", name="show 3 packets").click()
+    assert marked(opened) == ["18", "19", "20"]
+    assert "1 of 3" in opened.locator(".nl-marks").inner_text()
+    assert "It carries again" in opened.locator(".nl-inspector").inner_text()
+    box = opened.locator(".nl-selected").bounding_box()
+    assert box is not None
+    assert 0 < box["y"] < 800
+    rows = opened.locator("#findings tbody tr").all()
+    assert [row.locator(".nl-way").count() for row in rows] == [1, 0, 1, 0]
+    watched.quiet()
+
+
 def test_keys_step_through_the_packets(tmp_path: Path, watched: Watched) -> None:
     opened = watched.open(report("pmtu-black-hole", tmp_path))
     assert opened.locator(".nl-inspector h4").inner_text().startswith("1:")
@@ -250,8 +303,17 @@ def test_a_hundred_thousand_packets_stay_quick(
     )
     record_property("longest_frame_ms", longest)
     print(f"first paint {paint:.0f} ms, ready {ready:.0f} ms, longest frame {longest:.0f} ms")
+    opened.locator("#findings").get_by_role("link", name="show 1,332 packets").first.click()
+    assert marked(opened)[0] == "100"  # the first of the fiftieths that is no ACK
+    assert opened.locator(".nl-selected").get_attribute("data-index") == "100"
+    opened.locator(".nl-scroll").press("End")
+    opened.get_by_role("button", name="the marked packet before").click()
+    assert "1,332 of 1,332" in opened.locator(".nl-marks").inner_text()
+    assert opened.locator(".nl-selected").get_attribute("data-index") in marked(opened)
+    assert opened.locator(".nl-packet").count() < 200
     opened.get_by_label("time to scale").check()
     opened.wait_for_selector(".nl-bar")
+    assert opened.locator(".nl-mark").count() > 10
     opened.locator(".nl-picture").click(position={"x": 300, "y": 200})
     assert opened.locator(".nl-inspector h4").count() == 1
     watched.quiet()

@@ -15,6 +15,8 @@ from random import Random
 
 import pytest
 
+from netlab.analysis import datagrams
+from netlab.analysis.concerned import Concerned
 from netlab.capture import summarize
 from tests.capture import impaired, pcaps, tshark
 from tests.capture.differential import Comparison, compare, explained
@@ -134,6 +136,32 @@ def test_display_filters_show_what_the_findings_say(name: str, tmp_path: Path) -
             assert frames > 0, f"{finding.filter} shows nothing: {finding.sentence}"
         else:
             assert frames == finding.frames, f"{finding.filter}: {finding.sentence}"
+
+
+@pytest.mark.parametrize(
+    "name", ["several-conversations", "lossy-ipv4-sender-1", "zero-window-ipv6", "quoted-by-icmp",
+             "time-runs-backwards", "duplicate-sack", "keep-alive-ipv4", "half-a-conversation"]
+)  # fmt: skip
+def test_findings_know_the_frames_that_their_filters_show(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "scene.pcap"
+    file.write_bytes(SCENES[name]())
+    summary = summarize(file, segments=True, checksums=True)
+    concerned = Concerned(summary, datagrams.load(file))
+    known = 0
+    for finding in summary.findings():
+        ours = list(concerned.frames(finding))
+        if not ours or not finding.filter:
+            assert finding.kind in ("cut_packets", "time_back", "untimed", "partial_checksum")
+            continue
+        shown = tshark.run(
+            "-r", file, "-o", "tcp.check_checksum:TRUE",
+            "-Y", finding.filter, "-T", "fields", "-e", "frame.number",
+        )  # fmt: skip
+        theirs = [int(line) for line in shown.splitlines()]
+        # Some filters can only show a little more: every RST, every packet of a stream.
+        assert ours == theirs if finding.frames is not None else {*ours} <= {*theirs}, finding
+        known += 1
+    assert known > 0
 
 
 def test_every_explained_difference_names_who_is_right_and_why() -> None:

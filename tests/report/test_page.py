@@ -7,6 +7,7 @@ import re
 import shutil
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -100,6 +101,61 @@ def cells(text: str, *, first: str) -> list[str]:
     """Return what stands in the row of a table that begins with a cell."""
     row = next(r for r in re.findall(r"<tr>(.*?)</tr>", text) if f">{first}</td>" in r)
     return re.findall(r"<td[^>]*>(.*?)</td>", row)
+
+
+def ways(text: str) -> list[dict[str, str]]:
+    """Return where the links to packets lead."""
+    links = re.findall(r'<a class="nl-way"([^>]*)>(.*?)</a>', text)
+    return [
+        {**dict(re.findall(r'data-(\w+)="([^"]*)"', one)), "words": said} for one, said in links
+    ]
+
+
+def test_verdicts_lead_to_the_packets_they_name_and_others_nowhere() -> None:
+    run = LABS / "handshake" / "recording"
+    told = document.checks(run)
+    named = [c for c in told["checks"] if "frame" in str(c["verdict"].get("evidence"))]
+    found = [way for way in ways(document.of_run(run)) if "packets" in way]
+    assert len(found) == len(named) < len(told["checks"])
+    assert {"scene": "0", "packets": "0 1 2", "words": "show 3 packets"} in found
+    assert {way["scene"] for way in found} == {"0", "1", "2", "3", "4"}
+
+
+def test_findings_lead_to_their_packets_at_the_point_that_saw_them() -> None:
+    one = scene.of_recording(Recording.open(LABS / "pmtu-black-hole" / "recording" / "black-hole"))
+    columns = one.data["passages"]
+    again, cut, hole, _ = one.data["findings"]
+    assert "retransmitted" in again["sentence"]
+    assert [columns["repeats"][n] for n in again["passages"]] == [7, 18, 19]
+    assert cut["passages"] == []
+    (n,) = hole["passages"]
+    server = one.data["points"].index("server:eth0")
+    assert server in columns["sights"][n][::3]
+    found = ways(document.of_run(LABS / "pmtu-black-hole" / "recording"))
+    assert {"scene": "0", "finding": "0", "words": "show 3 packets"} in found
+    assert not any(way["scene"] == "0" and way.get("finding") == "1" for way in found)
+
+
+def test_a_finding_about_what_is_left_out_leads_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.pcap"
+    lossy = [pcaps.fast_retransmit(client_port=40000 + n) for n in range(2)]
+    path.write_bytes(pcaps.pcap(pcaps.interleaved(*lossy)))
+    whole = scene.of_captures("a", {"a": path}).data
+    assert all(len({*columns_of(whole, f)}) == 2 for f in whole["findings"] if f["passages"])
+    monkeypatch.setattr(scene, "MOST", 20)
+    part = scene.of_captures("a", {"a": path}).data
+    assert part["left_out"] > 0
+    kept = [f["passages"] for f in part["findings"]]
+    assert any(kept)
+    assert all(n < len(part["passages"]["sights"]) for numbers in kept for n in numbers)
+    assert sum(map(len, kept)) < sum(len(f["passages"]) for f in whole["findings"])
+
+
+def columns_of(data: Any, finding: Any) -> list[int]:
+    """Return the conversations of a finding's packets."""
+    return [data["passages"]["conversation"][n] for n in finding["passages"]]
 
 
 def test_flows_are_told_in_words_and_handshakes_are_of_one_connection() -> None:

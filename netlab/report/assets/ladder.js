@@ -25,6 +25,7 @@ export class Ladder {
     this.onSelect = onSelect;
     this.rows = [];
     this.selected = -1;
+    this.marked = new Set();
     this.scale = "even";
     this.zoom = 1;
     this.element = document.createElement("div");
@@ -156,7 +157,7 @@ export class Ladder {
     for (let row = from; row < to; row++) {
       const p = this.scene.passage(this.rows[row]);
       const y = this.y(row);
-      const labelled = this.scale === "even" || y - free >= 26 || p.index === this.selected;
+      const labelled = this.scale === "even" || y - free >= 26 || p.index === this.selected || this.marked.has(p.index);
       if (labelled) free = y;
       into.append(this.arrow(p, row, y, labelled));
     }
@@ -173,15 +174,18 @@ export class Ladder {
     if (p.lost >= 0) kinds.push("nl-lost");
     if (p.index === this.selected) kinds.push("nl-selected");
     if (p.index === this.related || p.repeats === this.selected) kinds.push("nl-related");
+    const marked = this.marked.has(p.index);
+    if (marked) kinds.push("nl-marked");
     const words = `${signs(p)}${label(p)}`;
     const group = svg("g", {
       class: kinds.join(" "), role: "option", id: this.id(p.index), "data-index": p.index,
-      "aria-selected": p.index === this.selected, "aria-label": `packet ${p.index + 1}, ${seconds(p.at)} s, ${words}`,
+      "aria-selected": p.index === this.selected, "aria-label": `packet ${p.index + 1}, ${seconds(p.at)} s, ${words}${marked ? ", marked" : ""}`,
     });
     const legs = this.legs(p, y);
     const path = legs.map(([x, at], k) => `${k ? "L" : "M"}${x.toFixed(1)} ${at.toFixed(1)}`).join("");
     const [left, right] = [this.x[0], this.x[this.x.length - 1]];
     group.append(svg("rect", { class: "nl-hit", x: 0, y: y - ROW / 2 + 1, width: right + 40, height: ROW - 2 }));
+    if (marked) group.append(svg("rect", { class: "nl-mark", x: 0, y: y - ROW / 2 + 1, width: 5, height: ROW - 2 }));
     group.append(svg("path", { class: "nl-line", d: path }));
     for (const [x, at, cross] of legs.slice(1)) group.append(cross ? crossAt(x, at) : this.tip(p, legs, x, at));
     if (labelled) {
@@ -245,20 +249,22 @@ export class Ladder {
     for (let row = from; row < to; row++) {
       const index = this.rows[row];
       const at = Math.floor(this.y(row) / 4);
-      const bucket = buckets.get(at) || [0, 0, 0];
+      const bucket = buckets.get(at) || [0, 0, 0, 0];
       bucket[this.scene.passages.forward[index] ? 0 : 1]++;
       if (this.scene.passages.lost[index] >= 0 || this.scene.passages.repeats[index] !== null) bucket[2]++;
+      if (this.marked.has(index)) bucket[3]++;
       buckets.set(at, bucket);
     }
     const most = Math.max(...[...buckets.values()].map(([a, b]) => Math.max(a, b)));
     const middle = (this.x[0] + this.x[this.x.length - 1]) / 2;
     const wide = (this.x[this.x.length - 1] - this.x[0]) / 2 - 4;
-    for (const [at, [there, back, odd]] of buckets) {
+    for (const [at, [there, back, odd, marked]] of buckets) {
       const one = { y: at * 4, height: 3 };
       into.append(svg("rect", { class: "nl-bar nl-forward", x: middle, width: (wide * there) / most, ...one }));
       const left = (wide * back) / most;
       into.append(svg("rect", { class: "nl-bar nl-backward", x: middle - left, width: left, ...one }));
       if (odd) into.append(svg("rect", { class: "nl-bar nl-lost", x: middle - 2, width: 4, ...one }));
+      if (marked) into.append(svg("rect", { class: "nl-mark", x: 0, width: 5, ...one }));
     }
     const note = `${(to - from).toLocaleString("en")} packets in view, up to ${most} a bar: click to go nearer`;
     into.append(svg("text", { class: "nl-note", x: middle, y: this.view.scrollTop + 16, "text-anchor": "middle" }, note));

@@ -108,6 +108,22 @@ function unfoldForPrint() {
   });
 }
 
+// A verdict or a finding leads to its packets, and the browser's way back to it again.
+async function lead(link, pick, stages, show) {
+  if (!stages[0].view) return;
+  const { scene: number, finding, packets } = link.dataset;
+  if (pick && pick.value !== number) {
+    pick.value = number;
+    await show();
+  }
+  const { view } = stages[0];
+  const indices = finding ? view.scene.findings[finding].passages : packets.split(" ").map(Number);
+  view.mark(indices, link.closest("tr").querySelector(".nl-claim").textContent.trim());
+  if (location.hash !== link.hash) history.pushState(null, "", link.hash);
+  view.marks.scrollIntoView();
+  view.ladder.view.focus({ preventScroll: true });
+}
+
 async function main() {
   unfoldForPrint();
   const theme = document.getElementById("theme");
@@ -141,6 +157,12 @@ async function main() {
   };
   pick?.addEventListener("change", show);
   beside?.addEventListener("change", compare);
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a.nl-way");
+    if (!link) return;
+    event.preventDefault(); // following the link would take the focus away from the ladder
+    lead(link, pick, stages, show);
+  });
   await show();
 }
 

@@ -10,6 +10,7 @@ import { ACK, FIN, RST, SYN, duration } from "./words.js";
 
 const SHOWN = {
   all: ["every packet", () => true],
+  marked: ["marked", (s, i, marked) => marked.has(i)],
   data: ["with data", (s, i) => s.passages.length[i] > 0],
   control: ["SYN, FIN, RST", (s, i) => s.passages.flags[i] & (SYN | FIN | RST)],
   trouble: ["lost, repeated, odd", (s, i) => s.passages.lost[i] >= 0 || s.passages.repeats[i] !== null || s.passages.copy[i] !== null || s.passages.analysis[i] || s.passages.text[i]],
@@ -25,7 +26,8 @@ export class View {
     this.ladder.prefix = `nl${++views}`;
     this.inspector = new Inspector(scene, (index, how) => this.select(index, how));
     this.count = html("span", { class: "nl-count", role: "status" });
-    this.element = html("div", { class: "nl-view" }, this.bar(), html("div", { class: "nl-two" }, this.ladder.element, this.inspector.element));
+    this.marks = html("div", { class: "nl-marks", role: "status", hidden: true });
+    this.element = html("div", { class: "nl-view" }, this.bar(), this.marks, html("div", { class: "nl-two" }, this.ladder.element, this.inspector.element));
     this.refresh();
   }
 
@@ -38,7 +40,7 @@ export class View {
     }
     if (conversations.length) this.conversation.value = conversations[0].number;
     this.shown = html("select", { "aria-label": "which packets" });
-    for (const key in SHOWN) this.shown.append(html("option", { value: key }, SHOWN[key][0]));
+    for (const key in SHOWN) this.shown.append(html("option", { value: key, hidden: key === "marked" }, SHOWN[key][0]));
     this.scaled = html("input", { type: "checkbox" });
     this.zoom = html("input", { type: "range", min: -3, max: 9, step: 0.1, value: 0, "aria-label": "zoom of the time axis", disabled: true });
     for (const one of [this.conversation, this.shown]) one.addEventListener("change", () => this.changed());
@@ -62,7 +64,7 @@ export class View {
     const number = this.conversation.value === "" ? null : Number(this.conversation.value);
     const wanted = SHOWN[this.shown.value][1];
     const all = this.scene.of(number);
-    this.rows = all.filter((i) => wanted(this.scene, i));
+    this.rows = all.filter((i) => wanted(this.scene, i, this.ladder.marked));
     this.ladder.show(this.rows, this.lanes(number));
     const few = this.rows.length === all.length ? "" : ` of ${all.length.toLocaleString("en")}`;
     this.count.textContent = `${this.rows.length.toLocaleString("en")}${few} packets`;
@@ -95,6 +97,51 @@ export class View {
     if (this.rows.length) this.select(this.rows[next], "chosen");
   }
 
+  // Mark packets and go to the first of them; `words` say why.
+  mark(indices, words) {
+    this.ladder.marked = new Set(indices);
+    const option = this.shown.querySelector("[value=marked]");
+    option.hidden = !indices.length;
+    this.marks.hidden = !indices.length;
+    if (indices.length) {
+      const button = (text, title, onclick) => html("button", { type: "button", title, "aria-label": title, onclick }, text);
+      this.place = html("span", { class: "nl-count" });
+      this.marks.replaceChildren(html("span", { class: "nl-why" }, words), " ",
+        button("◀", "the marked packet before", () => this.walk(-1)), button("▶", "the next marked packet", () => this.walk(1)),
+        this.place, button("✕", "unmark", () => this.mark([], "")));
+      this.conversation.value = this.common(indices);
+      if (this.conversation.selectedIndex < 0) this.conversation.selectedIndex = 0;
+    }
+    this.shown.value = "all";
+    this.refresh();
+    if (indices.length) this.select(indices[0], "chosen");
+    else if (this.ladder.selected >= 0) this.ladder.select(this.ladder.selected);
+  }
+
+  // The conversation that all of these packets belong to, or are about; "" for several.
+  common(indices) {
+    const { conversations, passages } = this.scene;
+    const found = new Set(indices.map((i) => passages.conversation[i]));
+    const numbers = new Set(conversations.filter((c) => found.has(c.number)).map((c) => c.about ?? c.number));
+    return numbers.size === 1 ? [...numbers][0] : "";
+  }
+
+  // To the next marked packet, or the one before.
+  walk(by) {
+    const marked = [...this.ladder.marked];
+    const at = this.ladder.selected;
+    const next = by > 0 ? marked.find((i) => i > at) : marked.findLast((i) => i < at);
+    if (next !== undefined) this.select(next, "chosen");
+  }
+
+  tellPlace(index) {
+    if (!this.ladder.marked.size) return;
+    const marked = [...this.ladder.marked];
+    const at = marked.indexOf(index);
+    const many = marked.length.toLocaleString("en");
+    this.place.textContent = at < 0 ? `${many} marked` : `${(at + 1).toLocaleString("en")} of ${many}`;
+  }
+
   // The packet shown that leaves or arrives at a time; else the first after it, or the last.
   near(at) {
     const { scene, rows } = this;
@@ -114,6 +161,7 @@ export class View {
     }
     this.ladder.select(index);
     this.inspector.show(index);
+    this.tellPlace(index);
     for (const tell of this.listeners) tell("packet", index);
   }
 }
