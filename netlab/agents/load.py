@@ -9,16 +9,19 @@ the lateness (a histogram), what /proc/stat says of each processor, the share of
 somebody waited for one (/proc/pressure/cpu, where the kernel has it), and packets that the kernel
 dropped between two interfaces because its backlog was full (/proc/net/softnet_stat).
 
-Standard input may hold JSON: `{"nodes": {NAME: "net:[NUMBER]"}}`, network namespaces of the lab.
-The counters of their queue disciplines are in the last line, written at SIGTERM or SIGINT.
+Standard input may hold JSON: `{"nodes": {NAME: "net:[NUMBER]"}, "programs": {...}}`, both network
+namespaces of a lab by node. The counters of the queue disciplines in `nodes` are in the last line,
+written at SIGTERM or SIGINT. With `programs` every thread of this PID namespace is looked at each
+10 ms as well, for a busy program may wait long where an idle one is served at once: a row then has
+the long waits for a processor that ended in it, of which program of which node.
 
 One object of JSON a line: a header, rows, an end. Times are CLOCK_REALTIME nanoseconds (`_ns`) or
 seconds (`_s`). Bucket i of a histogram counts lateness in [2^i, 2^(i+1)) microseconds, bucket 0
 also what was earlier.
 
 A single file that needs nothing but Python's library; it also runs under `python3 -I -S`. Sources:
-proc(5), Documentation/accounting/psi.rst, net/core/net-procfs.c, linux/rtnetlink.h,
-linux/gen_stats.h.
+proc(5), Documentation/accounting/psi.rst, Documentation/scheduler/sched-stats.rst,
+kernel/sched/stats.h, net/core/net-procfs.c, linux/rtnetlink.h, linux/gen_stats.h.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ from typing import Any
 SCHEMA = 1
 EVERY = 0.01
 ROW = 0.5
+LONG = 0.0082
 CLONE_NEWNET = 0x40000000
 RTM_NEWQDISC, RTM_GETQDISC = 36, 38
 DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
@@ -142,6 +146,126 @@ class Lateness:
         return {"late_log2_us": counts, "late_max_s": round(worst, 6)}
 
 
+class Thread:
+    """A thread of the lab's: whose it is, and what its /proc/PID/task/TID/schedstat said last."""
+
+    def __init__(self, program: Program, schedstat: int) -> None:
+        self.program = program
+        self.schedstat = schedstat
+        self.waited_ns, self.turns = 0, 0
+        self.pending_ns = 0
+
+    def wait(self, span: float) -> float:
+        """Return how long it waited when that ended since the last call, `span` seconds ago; or 0.
+
+        The kernel adds a wait up when it ends, and counts turns on a processor. So of what was
+        added to turns that are more than one, all but `span` was one wait for certain, and no
+        less than the mean of them. Only where that is long, everything is returned.
+        """
+        words = os.pread(self.schedstat, 64, 0).split()
+        waited_ns, turns = int(words[1]), int(words[2])
+        grown, added = waited_ns - self.waited_ns, turns - self.turns
+        self.waited_ns, self.turns = waited_ns, turns
+        if not grown and not added:
+            return 0.0
+        grown += self.pending_ns
+        # Moved to the queue of another processor it goes on waiting, and had no turn.
+        self.pending_ns = 0 if added else grown
+        seconds = grown / 1e9
+        return seconds if added and max(seconds / added, seconds - span) >= LONG else 0.0
+
+
+class Program:
+    """A process of the lab: its node and its name, as far as they are known."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.namespace = self.name = ""
+
+    def identify(self) -> None:
+        """Learn what it is now; a process that has ended keeps what was known."""
+        if self.pid != 1:  # the supervisor visits all nodes and belongs to none
+            with contextlib.suppress(OSError):
+                self.namespace = os.readlink(f"/proc/{self.pid}/ns/net")  # noqa: PTH115
+        name = program(read(f"/proc/{self.pid}/cmdline"))
+        self.name = name or self.name
+
+
+def program(command: str) -> str:
+    """Return the name of a program from its /proc/PID/cmdline; of a Python file, the file's."""
+    words = command.split("\0")
+    name = os.path.basename(words[0])  # noqa: PTH119
+    if name.startswith("python"):
+        script = next((word for word in words[1:] if not word.startswith("-")), "")
+        if script.endswith(".py"):
+            return os.path.basename(script).removesuffix(".py")  # noqa: PTH119
+    return name
+
+
+class Programs:
+    """Every thread of the PID namespace but our own, and the long waits of each."""
+
+    def __init__(self, nodes: dict[str, str]) -> None:
+        self.nodes = {identity: name for name, identity in nodes.items()}
+        self.newest = b""
+        self.threads: dict[int, Thread] = {}
+        self.waits: dict[Program, list[float]] = {}
+        self.loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        self.at = time.monotonic()
+        self.look()
+        self.waits.clear()  # of the time before
+
+    def look(self) -> None:
+        """Note the long waits that have ended since the last look, and who is there now."""
+        now = time.monotonic()
+        span, self.at = now - self.at, now
+        newest = os.pread(self.loadavg, 128, 0).rpartition(b" ")[2]  # the youngest process's id
+        if newest != self.newest:
+            self.newest = newest
+            self.find()
+        for number, thread in list(self.threads.items()):
+            try:
+                wait = thread.wait(span)
+            except OSError:  # it has ended
+                os.close(self.threads.pop(number).schedstat)
+                continue
+            if wait:
+                thread.program.identify()
+                self.waits.setdefault(thread.program, []).append(round(wait, 4))
+
+    def find(self) -> None:
+        """Find the threads that are new."""
+        known = {thread.program.pid: thread.program for thread in self.threads.values()}
+        for name in os.listdir("/proc"):  # noqa: PTH208
+            pid = int(name) if name.isdigit() else 0
+            if pid in (0, os.getpid()):
+                continue
+            with contextlib.suppress(OSError):
+                for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
+                    if int(task) in self.threads:
+                        continue
+                    if pid not in known:
+                        known[pid] = Program(pid)
+                        known[pid].identify()
+                    path = f"/proc/{pid}/task/{task}/schedstat"
+                    schedstat = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                    self.threads[int(task)] = Thread(known[pid], schedstat)
+
+    def take(self) -> dict[str, Any]:
+        """Return what was noted since the last time."""
+        rows = [
+            {
+                "node": self.nodes.get(who.namespace, ""),
+                "program": who.name,
+                "pid": who.pid,
+                "waited_s": waits,
+            }
+            for who, waits in self.waits.items()
+        ]
+        self.waits.clear()
+        return {"waits": rows} if rows else {}
+
+
 def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the (type, payload) pairs of a run of netlink attributes."""
     at = 0
@@ -222,7 +346,7 @@ def routes(nodes: dict[str, str]) -> dict[str, socket.socket]:
     return found
 
 
-def watch(out: int, nodes: dict[str, socket.socket], stop: int) -> None:
+def watch(out: int, nodes: dict[str, socket.socket], programs: Programs | None, stop: int) -> None:
     """Watch until something can be read from `stop`."""
 
     def line(record: dict[str, Any]) -> None:
@@ -234,6 +358,7 @@ def watch(out: int, nodes: dict[str, socket.socket], stop: int) -> None:
     line({
         "schema": SCHEMA, "begin_ns": time.time_ns(), "every_s": EVERY,
         "processors": len(before.processors), "tick_s": 1 / os.sysconf("SC_CLK_TCK"),
+        **({} if programs is None else {"long_s": LONG}),
     })  # fmt: skip
     lateness = Lateness()
     if out != 1:
@@ -242,9 +367,12 @@ def watch(out: int, nodes: dict[str, socket.socket], stop: int) -> None:
     while not asked:
         asked = bool(select.select([stop], [], [], lateness.note())[0])
         lateness.note()
+        if programs is not None:
+            programs.look()
         if asked or time.monotonic() - before.at >= ROW:
             now = Glance()
-            line({"at_ns": time.time_ns(), **now.since(before), **lateness.take()})
+            waits = {} if programs is None else programs.take()
+            line({"at_ns": time.time_ns(), **now.since(before), **lateness.take(), **waits})
             before = now
     line({
         "end_ns": time.time_ns(),
@@ -268,9 +396,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         told = json.loads((not sys.stdin.isatty() and sys.stdin.read()) or "{}")
         nodes = routes(told.get("nodes", {}))
+        programs = Programs(told["programs"]) if "programs" in told else None
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         out = os.open(args.out, flags, 0o644) if args.out else 1
-        watch(out, nodes, stop)
+        watch(out, nodes, programs, stop)
     except OSError as error:
         print(f"load: {error.strerror or error} {error.filename or ''}".rstrip(), file=sys.stderr)
         return 1

@@ -8,7 +8,7 @@ and their arithmetic are in docs/fidelity.md. Where nobody watched the machine t
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,6 +34,8 @@ ALLOWED_S = 0.05
 STALLED_LOG2_US = 16
 """65 ms: a process that waits so long uses up, alone, more than labs allow."""
 STALLED_SHARE = 0.1
+NO_PART = frozenset({"calibrate", "tcpdump"})
+"""Programs that may wait: the kernel stamps what they look at, and what they miss is doubted."""
 STOLEN = (0.05, 0.5)
 """Shares of a processor's time that something outside took: suspect, invalid."""
 MISSED = 0.1
@@ -77,7 +79,7 @@ def stamp(recording: Recording) -> Stamp:
     )
     load = Load.of(recording)
     if load is not None:
-        doubts += (*_machine(load), *_disciplines(load, _topology(recording)))
+        doubts += (*_machine(load), *_programs(load), *_disciplines(load, _topology(recording)))
     return sum_up(doubts, watched=load is not None)
 
 
@@ -124,6 +126,17 @@ class Load:
         """Return the share of moments that were late by 2^`log2_us` microseconds or more."""
         late = sum(count for i, count in self.lateness.items() if i >= log2_us)
         return late / max(1, self.lateness.total())
+
+    def waits(self) -> dict[str, dict[int, tuple[float, ...]]]:
+        """Return the long waits of each program of the lab, by the row they ended in."""
+        found: dict[str, dict[int, tuple[float, ...]]] = {}
+        for number, row in enumerate(self.rows):
+            for one in row.get("waits", ()):
+                if one["program"] not in NO_PART:
+                    where = f" of node '{one['node']}'" if one["node"] else ""
+                    name = f"'{one['program']}' (pid {one['pid']}){where}"
+                    found.setdefault(name, {})[number] = tuple(map(float, one["waited_s"]))
+        return found
 
     def mean(self, name: str) -> tuple[float, ...]:
         """Return the mean of a column over time, for each processor."""
@@ -259,6 +272,28 @@ def _machine(load: Load) -> Iterator[Doubt]:
     dropped = sum(int(row["dropped"]) for row in load.rows)
     if dropped:
         yield Doubt("suspect", f"the kernel dropped {dropped} packets between interfaces")
+
+
+def _programs(load: Load) -> Iterator[Doubt]:
+    """Doubt what waited for a processor longer than labs allow: one program alone, or in turns."""
+    programs = load.waits()
+    in_row: defaultdict[int, float] = defaultdict(float)
+    for name, rows in programs.items():
+        longest = max(max(row) for row in rows.values())
+        if longest > ALLOWED_S:
+            yield Doubt("suspect", f"{name} waited {longest * 1e3:.0f} ms for a processor")
+        for number, row in rows.items():
+            in_row[number] += sum(row)
+    # One after the other: within a row, or across the border of two.
+    together = {number: in_row[number] + in_row.get(number - 1, 0.0) for number in sorted(in_row)}
+    number, worst = max(together.items(), key=lambda one: one[1], default=(0, 0.0))
+    if worst > ALLOWED_S:
+        names = [name for name, rows in programs.items() if number in rows or number - 1 in rows]
+        yield Doubt(
+            "suspect",
+            f"programs waited {worst * 1e3:.0f} ms for a processor within a second, more than 8 ms"
+            f" each time: {', '.join(names)}",
+        )
 
 
 def _disciplines(load: Load, topology: Topology | None) -> Iterator[Doubt]:

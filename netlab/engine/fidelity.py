@@ -48,7 +48,8 @@ def watch(
     """
     shaped = {op.node for op in plan.operations if isinstance(op, AddQdisc)}
     argv = (*python_agent("load"), "--out", str(log_file(LOAD).absolute()))
-    with handed({"nodes": {name: namespaces[name] for name in sorted(shaped)}}) as given:
+    nodes = {name: namespaces[name] for name in sorted(shaped)}
+    with handed({"nodes": nodes, "programs": dict(namespaces)}) as given:
         running = _nowhere(channel, log_file).spawn(
             "load", argv, stdin=given, ready=Ready.line("watching")
         )

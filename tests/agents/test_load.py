@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from netlab.agents import load
 from tests.conftest import ROOT
 
@@ -65,6 +67,47 @@ def test_a_process_that_is_kept_from_running_is_late(tmp_path: Path) -> None:
     assert sum(sum(row["late_log2_us"].values()) for row in rows) >= 28
     assert all(len(row["busy"]) == os.cpu_count() for row in rows)
     assert end["disciplines"] == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("/usr/bin/python3\0-I\0-S\0/x/agents/hello.py\0--port\x0080\0", "hello"),
+        ("python3\0-m\0http.server\0", "python3"),
+        ("tcpdump\0-i\0eth0\0", "tcpdump"),
+        ("", ""),
+    ],
+)
+def test_the_name_of_a_program(command: str, name: str) -> None:
+    assert load.program(command) == name
+
+
+@pytest.mark.parametrize(
+    ("steps", "waits"),
+    [
+        # Milliseconds waited and turns on a processor, at looks 10 ms apart; what is returned.
+        ([(60, 1)], [60]),  # one turn, one wait
+        ([(8, 1), (17, 2)], [0, 9]),
+        ([(62, 3)], [62]),  # 52 of them were one wait for certain
+        ([(9, 9)], [0]),  # nine waits of 1 ms, or so
+        ([(18, 9)], [0]),  # 8 ms for certain, where more is long
+        ([(30, 0), (60, 0), (65, 1)], [0, 0, 65]),  # moved to another processor's queue, twice
+        ([(60, 1), (60, 1), (60, 1)], [60, 0, 0]),
+    ],
+)
+def test_the_long_waits_of_a_thread(
+    steps: list[tuple[int, int]], waits: list[int], tmp_path: Path
+) -> None:
+    told = tmp_path / "schedstat"
+    told.touch()
+    descriptor = os.open(told, os.O_RDONLY)
+    try:
+        thread = load.Thread(load.Program(1), descriptor)
+        for (waited, turns), wait in zip(steps, waits, strict=True):
+            told.write_text(f"5000000 {waited * 10**6} {turns}\n")
+            assert thread.wait(0.01) == pytest.approx(wait / 1e3)
+    finally:
+        os.close(descriptor)
 
 
 def test_a_disk_that_refuses_is_one_sentence() -> None:

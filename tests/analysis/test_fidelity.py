@@ -85,6 +85,52 @@ def test_processes_that_wait(
     assert all("processes waited" in reason for reason in found.reasons)
 
 
+def wait(program: str, node: str, *seconds: float) -> dict[str, object]:
+    return {"node": node, "program": program, "pid": 7, "waited_s": seconds}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reasons"),
+    [
+        ((0.05,), []),
+        ((0.06,), ["'hello' (pid 7) of node 'server' waited 60 ms for a processor"]),
+    ],
+)
+def test_a_program_that_waits_alone(
+    writer: RecordingWriter, seconds: tuple[float, ...], reasons: list[str]
+) -> None:
+    record(writer.path, row(waits=[wait("hello", "server", *seconds)]))
+    found = stamp(writer)
+    assert found.level == ("suspect" if reasons else "ok")
+    assert [reason for reason in found.reasons if "within a second" not in reason] == reasons
+
+
+@pytest.mark.parametrize(
+    ("rows", "level"),
+    [
+        # Six waits of 8.3 ms are what labs allow; two rows beside each other are a second.
+        ([[("server", [0.0083] * 3), ("client", [0.0083] * 3)]], "ok"),
+        ([[("server", [0.0083] * 4), ("client", [0.0083] * 3)]], "suspect"),
+        ([[("server", [0.03])], [("client", [0.03])]], "suspect"),
+        ([[("server", [0.03])], [], [("client", [0.03])]], "ok"),
+    ],
+)
+def test_programs_that_wait_one_after_the_other(
+    writer: RecordingWriter, rows: list[list[tuple[str, list[float]]]], level: str
+) -> None:
+    found = [row(waits=[wait("hello", node, *waits) for node, waits in one]) for one in rows]
+    record(writer.path, *found)
+    seen = stamp(writer)
+    assert seen.level == level
+    whole = "within a second, more than 8 ms each time: 'hello' (pid 7) of node 'server', 'hello'"
+    assert all(whole in reason for reason in seen.reasons)
+
+
+def test_a_capture_that_waits_says_itself_what_it_lost(writer: RecordingWriter) -> None:
+    record(writer.path, row(waits=[wait("tcpdump", "server", 0.3), wait("calibrate", "", 0.3)]))
+    assert stamp(writer) == fidelity.Stamp("ok")
+
+
 @pytest.mark.parametrize(("steal", "level"), [(0.05, "ok"), (0.06, "suspect"), (0.51, "invalid")])
 def test_stolen_time_of_one_processor(writer: RecordingWriter, steal: float, level: str) -> None:
     record(writer.path, row(steal=[steal, 0.0]), row(steal=[steal, 0.0]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,40 @@ def test_a_stage_is_watched_to_its_end(writer: RecordingWriter) -> None:
     assert len(found.rows) >= 2
     assert found.end["disciplines"] == {}
     assert judged.stamp(recording).level != "unknown"
+
+
+PINNED = "import os, time\nos.sched_setaffinity(0, {max(os.sched_getaffinity(0))})\n"
+BEAT = f"""{PINNED}
+print("beats", flush=True)
+while True:
+    time.sleep(0.005)
+"""
+LOOP = f"""{PINNED}
+os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(90))
+for _ in range(3):
+    end = time.monotonic() + 0.08
+    while time.monotonic() < end:
+        pass
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.needs("root", "netns")
+def test_a_busy_loop_beside_one_program_is_in_the_stamp(writer: RecordingWriter) -> None:
+    """Whatever the witness on another processor saw: this one program waited 80 ms three times."""
+    python = (sys.executable, "-I", "-S", "-c")
+    with (
+        open_stage(loads(PAIR, "pair.yaml"), writer, watch=True) as stage,
+        stage.node("b").spawn("beat", (*python, BEAT), ready=Ready.line("beats")),
+    ):
+        stage.node("a").run((*python, LOOP))
+    writer.close()
+    found = judged.stamp(Recording.open(writer.path))
+    assert found.level in ("suspect", "invalid")
+    said = re.compile(r"'python[0-9.]*' \(pid \d+\) of node 'b' waited (\d+) ms for a processor")
+    waited = [int(match[1]) for match in map(said.fullmatch, found.reasons) if match]
+    assert waited
+    assert waited[0] >= 70
 
 
 @pytest.mark.needs("netns", "userns")
