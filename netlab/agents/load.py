@@ -209,6 +209,7 @@ class Programs:
         self.nodes = {identity: name for name, identity in nodes.items()}
         self.newest = b""
         self.threads: dict[int, Thread] = {}
+        self.fresh: list[Program] = []
         self.waits: dict[Program, list[float]] = {}
         self.loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
         self.at = time.monotonic()
@@ -219,6 +220,9 @@ class Programs:
         """Note the long waits that have ended since the last look, and who is there now."""
         now = time.monotonic()
         span, self.at = now - self.at, now
+        for program in self.fresh:  # it may have been about to become what it is
+            program.identify()
+        self.fresh.clear()
         newest = os.pread(self.loadavg, 128, 0).rpartition(b" ")[2]  # the youngest process's id
         if newest != self.newest:
             self.newest = newest
@@ -247,6 +251,7 @@ class Programs:
                     if pid not in known:
                         known[pid] = Program(pid)
                         known[pid].identify()
+                        self.fresh.append(known[pid])
                     path = f"/proc/{pid}/task/{task}/schedstat"
                     schedstat = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                     self.threads[int(task)] = Thread(known[pid], schedstat)
