@@ -35,6 +35,9 @@ pub struct Config {
     /// While frames keep coming, sleep this long between two looks at the ports; 0 looks all the time.
     #[serde(default = "default_gather_ns")]
     pub gather_ns: u64,
+    /// Move many frames of a TAP device in one system call, where the kernel allows it; true unless said otherwise.
+    #[serde(default = "yes")]
+    pub io_uring: bool,
     /// A departure this much after its due time counts as late.
     #[serde(default = "default_tolerance_ns")]
     pub tolerance_ns: u64,

@@ -4,6 +4,7 @@
 //! is a packet on the wire. What slips through is seen and counted: frames longer than the MTU,
 //! and frames whose checksum was left to an offload.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use crate::config::PortConfig;
 use crate::journal::Verdict;
 use crate::pool::{Pool, Slot};
+use crate::sys::ring::Transfer;
 use crate::sys::{self, BATCH, Batch};
 use crate::{Attempt, WireError};
 
@@ -21,6 +23,9 @@ use crate::{Attempt, WireError};
 const TAP_RING: i32 = 4096;
 /// Octets a packet socket holds in either direction, counted as the kernel counts (about 2.3 KB a full frame).
 const SOCKET_OCTETS: i32 = 16 << 20;
+
+/// From so many frames on one call for all of them is cheaper than a call for each.
+const MANY: usize = 4;
 
 /// One end of a link.
 pub trait Port: std::fmt::Debug + Send {
@@ -40,7 +45,7 @@ pub trait Port: std::fmt::Debug + Send {
     fn send(&mut self, pool: &mut Pool, batch: &mut Batch, frames: &[Slot]) -> io::Result<Sent>;
 
     /// Frames that one `send` should be given.
-    fn burst(&self) -> usize;
+    fn burst(&self, batch: &Batch) -> usize;
 
     /// Counters as JSON.
     fn stats(&mut self) -> Value;
@@ -92,6 +97,86 @@ pub struct Tap {
     largest: usize,
     threaded: bool,
     troubles: Troubles,
+    /// How many frames came the last time.
+    came: usize,
+    /// What became of frames that were handed over, beyond what `send` has answered: octets or an error.
+    done: VecDeque<i32>,
+    scratch: Vec<Slot>,
+}
+
+impl Tap {
+    fn new(device: File, name: String, counters: Option<File>, largest: usize, threaded: bool) -> Self {
+        Self {
+            device,
+            name,
+            counters,
+            largest,
+            threaded,
+            troubles: Troubles::default(),
+            came: 0,
+            done: VecDeque::with_capacity(BATCH),
+            scratch: Vec::with_capacity(BATCH),
+        }
+    }
+
+    /// Take note of a frame in `slot`.
+    fn keep(&mut self, slot: Slot, len: usize, pool: &mut Pool, frames: &mut Vec<Slot>) {
+        if len > self.largest {
+            self.troubles.oversize += 1;
+            pool.give(slot);
+            return;
+        }
+        let meta = pool.meta_mut(slot);
+        meta.len = len as u32;
+        meta.arrival_ns = sys::monotonic_ns();
+        frames.push(slot);
+    }
+
+    /// Read a frame with a call of its own; false when there is none, or no buffer for it.
+    fn read_one(&mut self, pool: &mut Pool, frames: &mut Vec<Slot>) -> io::Result<bool> {
+        let Some(slot) = pool.take() else { return Ok(false) };
+        match self.device.read(pool.buffer(slot)) {
+            Ok(len) => {
+                self.keep(slot, len, pool, frames);
+                Ok(true)
+            }
+            Err(error) => {
+                pool.give(slot);
+                match error.kind() {
+                    ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(false),
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Read up to `wanted` frames with one call; false when there were less, none when there cannot be such a call.
+    fn read_many(
+        &mut self,
+        wanted: usize,
+        pool: &mut Pool,
+        batch: &mut Batch,
+        frames: &mut Vec<Slot>,
+    ) -> io::Result<Option<bool>> {
+        let mut slots = std::mem::take(&mut self.scratch);
+        slots.extend(std::iter::from_fn(|| pool.take()).take(wanted));
+        let results = batch.transfer(Transfer::Read, &self.device, pool, &slots);
+        let (able, mut all, mut failure) = (results.is_some(), slots.len() == wanted, None);
+        for (number, slot) in slots.drain(..).enumerate() {
+            match results.map_or(-libc::EAGAIN, |results| results[number]) {
+                len @ 0.. => self.keep(slot, len as usize, pool, frames),
+                error => {
+                    pool.give(slot);
+                    all = false;
+                    if !matches!(-error, libc::EAGAIN | libc::EINTR) {
+                        failure = Some(io::Error::from_raw_os_error(-error));
+                    }
+                }
+            }
+        }
+        self.scratch = slots;
+        failure.map_or(Ok(able.then_some(all)), Err)
+    }
 }
 
 impl Port for Tap {
@@ -99,48 +184,48 @@ impl Port for Tap {
         self.device.as_raw_fd()
     }
 
-    fn receive(&mut self, pool: &mut Pool, _: &mut Batch, frames: &mut Vec<Slot>) -> io::Result<()> {
-        for _ in 0..BATCH {
-            let Some(slot) = pool.take() else { return Ok(()) };
-            match self.device.read(pool.buffer(slot)) {
-                Ok(len) if len > self.largest => {
-                    self.troubles.oversize += 1;
-                    pool.give(slot);
-                }
-                Ok(len) => {
-                    let meta = pool.meta_mut(slot);
-                    meta.len = len as u32;
-                    meta.arrival_ns = sys::monotonic_ns();
-                    frames.push(slot);
-                }
-                Err(error) => {
-                    pool.give(slot);
-                    return match error.kind() {
-                        ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),
-                        _ => Err(error),
-                    };
-                }
+    fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, frames: &mut Vec<Slot>) -> io::Result<()> {
+        let mut asked = 0;
+        while asked < BATCH {
+            // As many as the last time, or as have come already: one that is not there costs a little.
+            let wanted = self.came.max(2 * asked).min(BATCH) - asked;
+            let many = wanted >= MANY && batch.has_ring();
+            let all = if many { self.read_many(wanted, pool, batch, frames)? } else { None };
+            asked += if all.is_some() { wanted } else { 1 };
+            if !all.map_or_else(|| self.read_one(pool, frames), Ok)? {
+                break;
             }
         }
+        self.came = frames.len();
         Ok(())
     }
 
-    fn send(&mut self, pool: &mut Pool, _: &mut Batch, frames: &[Slot]) -> io::Result<Sent> {
+    fn send(&mut self, pool: &mut Pool, batch: &mut Batch, frames: &[Slot]) -> io::Result<Sent> {
+        if self.done.is_empty() && frames.len() >= MANY {
+            let results = batch.transfer(Transfer::Write, &self.device, pool, frames);
+            self.done.extend(results.unwrap_or_default());
+        }
         for (taken, &slot) in frames.iter().enumerate() {
-            if let Err(error) = self.device.write(pool.frame(slot)) {
-                if error.kind() == ErrorKind::WouldBlock {
-                    self.troubles.busy += 1;
-                    return Ok(Sent { taken, refused: None });
-                }
-                return Ok(Sent { taken, refused: Some(self.troubles.refuse(&error)) });
-            }
+            let error = match self.done.pop_front() {
+                Some(0..) => continue,
+                Some(error) => io::Error::from_raw_os_error(-error),
+                None => match self.device.write(pool.frame(slot)) {
+                    Ok(_) => continue,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        self.troubles.busy += 1;
+                        return Ok(Sent { taken, refused: None });
+                    }
+                    Err(error) => error,
+                },
+            };
+            return Ok(Sent { taken, refused: Some(self.troubles.refuse(&error)) });
         }
         Ok(Sent { taken: frames.len(), refused: None })
     }
 
-    fn burst(&self) -> usize {
-        // A write runs the receiver's stack: each frame has its own time of departure.
-        1
+    fn burst(&self, batch: &Batch) -> usize {
+        // With a call for each frame, each has its own time of departure.
+        if batch.has_ring() { BATCH / 4 } else { 1 }
     }
 
     fn stats(&mut self) -> Value {
@@ -237,7 +322,7 @@ impl Port for PacketSocket {
         }
     }
 
-    fn burst(&self) -> usize {
+    fn burst(&self, _: &Batch) -> usize {
         16
     }
 
@@ -343,10 +428,9 @@ fn open_here(config: &PortConfig, handed: Option<File>, mtu: u32) -> Result<Box<
     let largest = mtu as usize + 14 + 8;
     // The table of the namespace this thread is in, wherever it is read later.
     let counters = || File::open("/proc/thread-self/net/dev").ok();
-    let troubles = Troubles::default();
     if let Some(device) = handed {
         let (name, threaded) = sys::tap_device(&device).attempting(|| "ask for the TAP device".into())?;
-        return Ok(Box::new(Tap { device, name, counters: counters(), largest, threaded, troubles }));
+        return Ok(Box::new(Tap::new(device, name, counters(), largest, threaded)));
     }
     if let Some(name) = &config.tap {
         let create =
@@ -358,8 +442,7 @@ fn open_here(config: &PortConfig, handed: Option<File>, mtu: u32) -> Result<Box<
             drop(device);
             device = create(false)?;
         }
-        let (name, counters) = (name.clone(), counters());
-        return Ok(Box::new(Tap { device, name, counters, largest, threaded, troubles }));
+        return Ok(Box::new(Tap::new(device, name.clone(), counters(), largest, threaded)));
     }
     let name = config.packet.as_deref().unwrap_or_default();
     let socket = sys::open_packet_socket(name, SOCKET_OCTETS)
@@ -368,7 +451,109 @@ fn open_here(config: &PortConfig, handed: Option<File>, mtu: u32) -> Result<Box<
         socket,
         name: name.into(),
         largest,
-        troubles,
+        troubles: Troubles::default(),
         scratch: Vec::with_capacity(BATCH),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where and stops")]
+
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    const SLOT: usize = 300_000;
+
+    /// A socket in place of the device: it keeps the bounds of frames, and refuses those of more than its buffer.
+    fn tap() -> (Tap, UnixDatagram) {
+        let (near, far) = UnixDatagram::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        far.set_nonblocking(true).unwrap();
+        (Tap::new(File::from(OwnedFd::from(near)), "x".into(), None, 100, false), far)
+    }
+
+    fn frames(pool: &mut Pool, lengths: &[usize]) -> Vec<Slot> {
+        lengths
+            .iter()
+            .map(|&len| {
+                let slot = pool.take().unwrap();
+                pool.buffer(slot)[..len].fill(len as u8);
+                pool.meta_mut(slot).len = len as u32;
+                slot
+            })
+            .collect()
+    }
+
+    #[test]
+    fn frames_are_read_alike_one_by_one_and_together() {
+        for ring in [false, true] {
+            let (mut tap, far) = tap();
+            let (mut pool, mut batch) = (Pool::new(2 * BATCH, 128), Batch::new(ring));
+            let mut came = Vec::new();
+            // More than a batch; one is too long for the device.
+            let sent: Vec<usize> = (1..=97).chain([101]).chain(1..=20).collect();
+            for &len in &sent {
+                far.send(&[len as u8; 128][..len]).unwrap();
+            }
+            let mut calls = 0;
+            loop {
+                let mut found = Vec::new();
+                tap.receive(&mut pool, &mut batch, &mut found).unwrap();
+                if found.is_empty() {
+                    break;
+                }
+                calls += 1;
+                for slot in found {
+                    let frame = pool.frame(slot);
+                    assert!(frame.iter().all(|&octet| usize::from(octet) == frame.len()));
+                    assert!(pool.meta(slot).arrival_ns > 0);
+                    came.push(frame.len());
+                    pool.give(slot);
+                }
+            }
+            assert_eq!(came, sent.iter().copied().filter(|&len| len <= 100).collect::<Vec<_>>());
+            assert_eq!((tap.troubles.oversize, calls, pool.free()), (1, 2, pool.capacity()));
+        }
+    }
+
+    #[test]
+    fn too_few_buffers_are_no_error_and_nothing_is_lost() {
+        for ring in [false, true] {
+            let (mut tap, far) = tap();
+            let (mut pool, mut batch) = (Pool::new(6, 128), Batch::new(ring));
+            for _ in 0..10 {
+                far.send(b"frame").unwrap();
+            }
+            let mut found = Vec::new();
+            tap.receive(&mut pool, &mut batch, &mut found).unwrap();
+            assert_eq!((found.len(), pool.free()), (6, 0));
+            found.drain(..).for_each(|slot| pool.give(slot));
+            tap.receive(&mut pool, &mut batch, &mut found).unwrap();
+            assert_eq!(found.len(), 4);
+        }
+    }
+
+    #[test]
+    fn one_frame_that_is_refused_stops_no_other() {
+        for ring in [false, true] {
+            let (mut tap, far) = tap();
+            let (mut pool, mut batch) = (Pool::new(8, SLOT), Batch::new(ring));
+            let mut held = frames(&mut pool, &[11, 12, SLOT, 13, SLOT, 14]);
+            let refused = Some(Verdict::Overflow);
+            for (taken, refused) in [(2, refused), (1, refused), (2, None)] {
+                if refused.is_none() {
+                    held.extend(frames(&mut pool, &[15])); // what fell due meanwhile goes behind
+                }
+                let sent = tap.send(&mut pool, &mut batch, &held).unwrap();
+                assert_eq!(sent, Sent { taken, refused });
+                held.drain(..taken + usize::from(refused.is_some()));
+            }
+            let mut buffer = [0; 128];
+            let came: Vec<usize> = std::iter::from_fn(|| far.recv(&mut buffer).ok()).collect();
+            assert_eq!(came, [11, 12, 13, 14, 15]);
+            assert_eq!(tap.troubles.refused, 2);
+        }
+    }
 }

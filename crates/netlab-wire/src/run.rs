@@ -373,7 +373,7 @@ impl Served {
     fn send(&mut self, way: usize, batch: &mut Batch) -> std::io::Result<usize> {
         let (port, direction) = (&mut self.ports[1 - way], &mut self.directions[way]);
         let (held, pool, notes) = (&mut self.held[way], &mut self.pool, &mut self.notes);
-        let burst = port.burst();
+        let burst = port.burst(batch);
         let mut count = 0;
         while count < TURN {
             let mut now = sys::monotonic_ns();
@@ -549,7 +549,7 @@ impl Loop {
             bell,
             spin_ns: config.spin_ns,
             gather_ns: config.gather_ns,
-            batch: Batch::new(),
+            batch: Batch::new(config.io_uring),
             frames: Vec::with_capacity(BATCH),
             figures: Figures::default(),
         }
@@ -678,7 +678,7 @@ impl Loop {
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
         let mut times = text.split_whitespace().map(|n| n.parse::<u64>().unwrap_or(0));
         let thread = json!({
-            "cpu_ns": times.next(), "run_delay_ns": times.next(),
+            "cpu_ns": times.next(), "run_delay_ns": times.next(), "io_uring": self.batch.has_ring(),
             "passes": self.figures.passes, "sleeps": self.figures.sleeps, "overruns": self.figures.overruns,
             "max_pass_ns": self.figures.max_pass_ns, "max_overslept_ns": self.figures.max_overslept_ns,
         });

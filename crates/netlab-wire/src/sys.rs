@@ -1,4 +1,6 @@
-//! System calls that the standard library lacks; all unsafe code of the crate is in this file.
+//! System calls that the standard library lacks; all unsafe code of the crate is in this file and below it.
+
+pub mod ring;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -7,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use crate::pool::{Pool, Slot};
+use ring::{Ring, Transfer};
 
 /// Frames moved by one system call at most.
 pub const BATCH: usize = 64;
@@ -336,6 +339,7 @@ pub struct Batch {
     messages: Vec<libc::mmsghdr>,
     vectors: Vec<libc::iovec>,
     controls: Vec<Control>,
+    ring: Option<Ring>,
 }
 
 impl std::fmt::Debug for Batch {
@@ -345,13 +349,37 @@ impl std::fmt::Debug for Batch {
 }
 
 impl Batch {
-    pub fn new() -> Self {
+    /// With `ring` many frames of a TAP device are moved in one call too, where the kernel allows it.
+    pub fn new(ring: bool) -> Self {
         Self {
+            ring: if ring { Ring::new().ok() } else { None },
             // SAFETY: mmsghdr is plain data for which zero is valid.
             messages: vec![unsafe { zeroed() }; BATCH],
             vectors: vec![libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH],
             controls: vec![Control([0; 64]); BATCH],
         }
+    }
+
+    /// Whether `transfer` can do anything.
+    pub fn has_ring(&self) -> bool {
+        self.ring.is_some()
+    }
+
+    /// Move frames of a TAP device, as `Ring::transfer`; none where that is not possible.
+    pub fn transfer(
+        &mut self,
+        what: Transfer,
+        device: &File,
+        pool: &mut Pool,
+        slots: &[Slot],
+    ) -> Option<&[i32]> {
+        let results = self.ring.as_mut()?.transfer(what, device, pool, slots);
+        if results.first() == Some(&-libc::EOPNOTSUPP) {
+            // A kernel whose TAP devices cannot promise not to wait has done nothing.
+            self.ring = None;
+            return None;
+        }
+        self.ring.as_ref().map(|ring| ring.results(slots.len()))
     }
 
     /// Point the headers at the buffers of `slots` (distinct, at most `BATCH`).
