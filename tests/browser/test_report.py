@@ -16,6 +16,7 @@ from netlab.analysis.frames import read
 from netlab.analysis.segments import Segment
 from netlab.report import bundle, document, page
 from tests.analysis import journals
+from tests.browser import layout
 from tests.browser.conftest import LABS, Watched, plotly
 from tests.browser.traffic import bulk
 
@@ -271,6 +272,46 @@ def test_plots_are_drawn_when_they_come_into_view(tmp_path: Path, watched: Watch
     assert set(plots.evaluate_all(ranges)) == {"0.001000000,0.002000000"}
     names = plots.evaluate_all("all => all.map(e => e.getAttribute('aria-label')).join()")
     assert "undefined" not in names
+    watched.quiet()
+
+
+def test_plots_that_nobody_scrolled_to_are_on_paper(tmp_path: Path, watched: Watched) -> None:
+    opened = watched.open(report("path-mtu", tmp_path, charts=True))
+    assert opened.locator(".nl-plot").count() == 0
+    opened.evaluate(
+        """addEventListener("beforeprint", () => {
+          window.printed = [...document.querySelectorAll(".nl-onpaper figure")].map(figure => [
+            figure.querySelector("b").textContent, figure.querySelectorAll(".nl-keys span").length,
+            [...figure.querySelectorAll(".nl-paper path")]
+              .filter(p => p.getTotalLength() > 1).length,
+          ]);
+        })"""
+    )
+    opened.pdf(format="A4")
+    printed: list[tuple[str, int, int]] = opened.evaluate("window.printed")
+    assert [title for title, *_ in printed] == [
+        "Sequence numbers over time",
+        "Windows and what is in flight",
+        "Round trip times",
+        "Throughput and goodput",
+    ]
+    assert all(keys == lines > 0 for _, keys, lines in printed)
+    assert opened.locator(".nl-onpaper figure").count() == 0  # and nothing of it stays
+    opened.emulate_media(color_scheme="dark")
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    opened.emulate_media(media="print")
+    first = opened.locator(".nl-paper").first
+    box = first.bounding_box()
+    assert box is not None
+    assert box["width"] > 600
+    outside: list[str] = first.evaluate(
+        """e => [...e.querySelectorAll("text, path")].filter(one => {
+          const [a, b] = [one.getBoundingClientRect(), e.getBoundingClientRect()];
+          return a.left < b.left - 1 || a.right > b.right + 1 || a.bottom > b.bottom + 1;
+        }).map(one => one.outerHTML.slice(0, 80))"""
+    )
+    assert outside == []
+    assert layout.unreadable(opened) == []
     watched.quiet()
 
 

@@ -1,6 +1,7 @@
 // The page: opens its data, and lets one scene after another, or two side by side, be looked at.
 
 import { html } from "./inspector.js";
+import { onPaper } from "./paper.js";
 import { draw } from "./plots.js";
 import { States } from "./states.js";
 import { Scene, gunzip } from "./store.js";
@@ -47,10 +48,11 @@ class Stage {
     this.view = new View(found);
     this.states = new States(found, (at) => this.view.select(this.view.near(at), "chosen"));
     this.plots = html("div", { class: "nl-plots" });
+    this.paper = html("div", { class: "nl-onpaper" });
     this.into.replaceChildren(
       this.view.element,
       html("h3", {}, "States of both ends"), this.states.element,
-      html("h3", {}, "Plots"), this.plots,
+      html("h3", {}, "Plots"), this.plots, this.paper,
     );
     this.view.listeners.push((kind, value) => (kind === "conversation" ? this.conversation(value) : this.states.now(value)));
     this.watch = new IntersectionObserver((entries) => {
@@ -75,6 +77,10 @@ class Stage {
     if (this.plots.isConnected && box.top < innerHeight + 300 && box.bottom > -300) this.drawPlots();
   }
 
+  print(on) {
+    if (this.view) this.paper.replaceChildren(...(on && this.number !== null ? onPaper(this.view.scene, this.number) : []));
+  }
+
   repaint() {
     if (this.view) this.replot();
   }
@@ -96,15 +102,17 @@ class Stage {
   }
 }
 
-// On paper nothing can be unfolded: what was judged is.
-function unfoldForPrint() {
+// On paper nothing can be unfolded: what was judged is. Plots are drawn, looked at or not.
+function prepareForPrint(stages) {
   let folded = [];
   addEventListener("beforeprint", () => {
+    for (const stage of stages) stage.print(true);
     folded = [...document.querySelectorAll("#verdicts details:not([open])")];
     for (const one of folded) one.open = true;
   });
   addEventListener("afterprint", () => {
     for (const one of folded) one.open = false;
+    for (const stage of stages) stage.print(false);
   });
 }
 
@@ -125,7 +133,6 @@ async function lead(link, pick, stages, show) {
 }
 
 async function main() {
-  unfoldForPrint();
   const theme = document.getElementById("theme");
   theme?.addEventListener("click", () => {
     const dark = document.documentElement.dataset.theme
@@ -134,8 +141,9 @@ async function main() {
     for (const stage of stages) stage.repaint();
   });
   const [first, second] = ["scene-1", "scene-2"].map((id) => document.getElementById(id));
+  const stages = first ? [new Stage(first)] : [];
+  prepareForPrint(stages);
   if (!first) return;
-  const stages = [new Stage(first)];
   const pick = document.getElementById("pick");
   const beside = document.getElementById("beside");
   const show = async () => {

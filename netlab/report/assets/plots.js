@@ -206,7 +206,7 @@ function inside(scene) {
   return [{ title: "Packets inside the links", axis: "packets", traces, note: "From the journals of the wires: packets that wait or travel, and those that were dropped." }];
 }
 
-const COLOURS = {
+export const COLOURS = {
   light: ["#2b6cb0", "#c05621", "#2f855a", "#b83280", "#6b46c1", "#718096", "#b7791f", "#2c7a7b"],
   dark: ["#7db4ee", "#f0a272", "#68d391", "#f687b3", "#b794f4", "#a0aec0", "#ecc94b", "#4fd1c5"],
 };
@@ -225,11 +225,16 @@ export function layout(axis, marks, range) {
   };
 }
 
-export async function draw(Plotly, scene, number, into, onPacket) {
+// From when to when a connection was seen, in nanoseconds, and what of that is drawn, in seconds.
+export function stretch(scene, number) {
   const rows = scene.of(number);
   const [from, to] = [scene.at[rows[0]], Math.max(...rows.slice(-500).map((i) => scene.end[i]))];
   const pad = Math.max(1e6, (to - from) * 0.02);
-  const range = [(from - pad) / SEC, (to + pad) / SEC];
+  return { from, to, range: [(from - pad) / SEC, (to + pad) / SEC] };
+}
+
+export async function draw(Plotly, scene, number, into, onPacket) {
+  const { from, to, range } = stretch(scene, number);
   const marks = (scene.marks ?? []).filter((m) => m.kind === "phase" && m.at >= from && m.at <= to);
   const found = plots(scene, number);
   if (!found.length) into.append(html("p", { class: "nl-hint" }, "There is nothing to plot here."));
