@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 ROOT = Path(__file__).resolve().parent.parent
 CAPTURES = ROOT.parent / "shared" / "captures"
@@ -124,6 +125,11 @@ settings.load_profile("fixed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--hypothesis-profile") in (None, "fixed"):
+        # Hypothesis draws constants of our modules too, of those that are loaded by then: which
+        # they are depends on the tests that ran before in the same worker. There is no setting.
+        none = providers.Constants()
+        providers.HypothesisProvider._local_constants = none  # type: ignore[assignment]
     # A shell that starts us in the background has us ignore SIGINT, and so would everything we
     # start: programs under test must see Ctrl-C as they do in a terminal.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -33,8 +33,14 @@ FALLBACK = frozenset(
         *("ip6_vti0", "ifb0", "ifb1", "dummy0", "bond0"),
     )
 )
-# Of an address or a route: what changes while time passes.
-FLEETING = frozenset(("valid_life_time", "preferred_life_time", "expires", "used", "stats64"))
+# Of an address, a route or a bridge: what changes while time passes.
+FLEETING = frozenset(
+    (
+        *("valid_life_time", "preferred_life_time", "expires", "used", "stats64", "tentative"),
+        *("hello_timer", "tcn_timer", "topology_change_timer", "gc_timer", "fdb_n_learned"),
+        *("hold_timer", "message_age_timer", "forward_delay_timer"),
+    )
+)
 
 Facts = dict[str, str]
 

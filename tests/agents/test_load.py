@@ -39,14 +39,16 @@ def test_packets_dropped_by_any_processor() -> None:
     assert load.dropped("03d21cc3 00000489 00000007\n0348a2e5 00000002 00000005\n") == 0x489 + 2
 
 
-def test_moments_that_passed_during_a_sleep_count_as_late() -> None:
+def test_moments_that_passed_during_a_sleep_count_as_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     lateness = load.Lateness()
-    lateness.due = time.monotonic() - 0.1
-    assert 0 < lateness.note() <= load.EVERY
+    now = lateness.due + 0.101
+    assert lateness.note() == pytest.approx(load.EVERY - 0.001)
     found = lateness.take()
     assert sum(found["late_log2_us"].values()) == 11
-    assert found["late_log2_us"][16] == 4  # 0.1, 0.09, 0.08 and 0.07 s
-    assert 0.1 <= found["late_max_s"] < 1
+    assert found["late_log2_us"][16] == 4  # 0.101, 0.091, 0.081 and 0.071 s
+    assert found["late_max_s"] == pytest.approx(0.101)
     assert lateness.take() == {"late_log2_us": {}, "late_max_s": 0.0}
 
 

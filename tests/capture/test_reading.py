@@ -378,19 +378,18 @@ def test_progress_can_stop_a_run(tmp_path: Path) -> None:
     data = SCENES["several-conversations"]()
 
     def feed() -> None:
-        with os.fdopen(writer, "wb") as out:
+        with os.fdopen(writer, "wb", buffering=0) as out, suppress(BrokenPipeError):
             out.write(data[:24])
-            with suppress(BrokenPipeError):
-                while True:
-                    out.write(data[24:])
-                    out.flush()
+            while True:
+                out.write(data[24:])
 
     thread = threading.Thread(target=feed, daemon=True)
     thread.start()
     with pytest.raises(StopReading):
         summarize(f"/dev/fd/{reader}", progress=stop)
     os.close(reader)
-    thread.join(10)
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 def test_a_limit_on_flows_is_kept_and_told(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ CAPTURE = RUN / "client-first" / "captures" / "client.eth0.pcap.gz"
 
 
 def netlab(*argv: str | Path) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in argv])
+    return CliRunner(env={"COLUMNS": "80"}).invoke(cli, [str(word) for word in argv])
 
 
 def test_a_capture_alone_tells_both_lives() -> None:

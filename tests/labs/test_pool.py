@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
 
 import pytest
 
@@ -21,6 +23,18 @@ Span = tuple[float, float]
 def spent(seconds: float) -> Callable[[Say], Span]:
     def work(_: Say) -> Span:
         began = time.monotonic()
+        time.sleep(seconds)
+        return began, time.monotonic()
+
+    return work
+
+
+def met(barrier: Barrier, seconds: float) -> Callable[[Say], Span]:
+    """Return work that takes its time from when as many run as belong together."""
+
+    def work(_: Say) -> Span:
+        began = time.monotonic()
+        barrier.wait(60)
         time.sleep(seconds)
         return began, time.monotonic()
 
@@ -46,15 +60,17 @@ def most_at_once(all_: list[Span]) -> int:
 
 
 def test_jobs_run_side_by_side_within_the_budget() -> None:
-    went, found = play([Job(str(n), spent(0.3)) for n in range(6)], 3)
+    three = multiprocessing.get_context("fork").Barrier(3)
+    went, found = play([Job(str(n), met(three, 0.3)) for n in range(6)], 3)
     assert went
     assert len(spans(found)) == 6
     assert most_at_once(list(spans(found).values())) == 3
 
 
 def test_a_heavy_job_leaves_less_room() -> None:
-    jobs = [Job("heavy", spent(0.3), weight=2, seconds=9), *(Job(str(n), spent(0.3)) for n in "ab")]
-    _, found = play(jobs, 3)
+    two = multiprocessing.get_context("fork").Barrier(2)
+    jobs = [Job("heavy", met(two, 0.3), weight=2, seconds=9), Job("a", met(two, 0.3))]
+    _, found = play([*jobs, Job("b", spent(0.3))], 3)
     assert most_at_once(list(spans(found).values())) == 2
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 import netlab
 from netlab.errors import NetlabError
@@ -21,12 +23,26 @@ from tests.cli.person import NOBODY, Person, ordinary_prefix
 from tests.conftest import ROOT
 
 HANDSHAKE = ROOT / "labs/handshake/recording"
+PLACES = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+
+
+@pytest.fixture(autouse=True)
+def _nobodys_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the settings and the history of whoever runs the tests out of the kernels."""
+    for name in PLACES:
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
 
 
 def executed(cells: Any, folder: Path) -> Any:
-    """Run a notebook in `folder` and return it with its outputs."""
-    client = NotebookClient(cells, timeout=120, kernel_name="python3")
-    return client.execute(cwd=str(folder))
+    """Run a notebook in `folder` and return it with its outputs.
+
+    The kernel is spoken to over sockets in a folder: TCP ports, which are chosen before the kernel
+    begins, may be somebody else's by then.
+    """
+    with tempfile.TemporaryDirectory(prefix="netlab-test-") as sockets:
+        config = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"})
+        client = NotebookClient(cells, timeout=120, kernel_name="python3", config=config)
+        return client.execute(cwd=str(folder))
 
 
 def outputs(cells: Any) -> str:
@@ -77,8 +93,11 @@ def test_a_guide_is_played_on_the_kept_recording(tmp_path: Path) -> None:
 EXECUTE = """
 import sys, nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 cells = nbformat.read("guide.ipynb", as_version=4)
-nbformat.write(NotebookClient(cells, timeout=90, kernel_name="python3").execute(), "done.ipynb")
+config = Config(KernelManager={"transport": "ipc"})
+client = NotebookClient(cells, timeout=90, kernel_name="python3", config=config)
+nbformat.write(client.execute(), "done.ipynb")
 """
 
 
@@ -99,7 +118,7 @@ def test_a_lab_runs_in_a_kernel_that_is_not_root() -> None:
     try:
         cells = nbformat.from_dict(made)
         nbformat.write(cells, who.folder / "guide.ipynb")
-        home = {name: str(who.folder) for name in ("HOME", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+        home = {name: str(who.folder) for name in ("HOME", *PLACES)}
         done = subprocess.run(
             (*prefix, "-c", EXECUTE), env=who.env | home, cwd=who.folder, timeout=120,
             capture_output=True, text=True, check=False,
