@@ -121,8 +121,8 @@ fn receive(port: u16, idle: Duration) -> Result<()> {
     println!(
         "{}",
         serde_json::json!({"received": delays.len(), "unique": unique, "copies": copies, "overtaken": overtaken,
-            "mean_ms": mean, "sd_ms": spread, "min_ms": quantile(0.0), "p50_ms": quantile(0.5),
-            "p99_ms": quantile(0.99), "max_ms": quantile(1.0)})
+            "mean_ms": mean, "sd_ms": spread, "min_ms": quantile(0.0), "p25_ms": quantile(0.25),
+            "p50_ms": quantile(0.5), "p75_ms": quantile(0.75), "p99_ms": quantile(0.99), "max_ms": quantile(1.0)})
     );
     Ok(())
 }
