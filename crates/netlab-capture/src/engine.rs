@@ -52,7 +52,7 @@ impl Default for Options {
             threads: 1,
             checksums: false,
             rules: Rules::V40,
-            chunk: 256,
+            chunk: 0,
             keep: Keep::default(),
             follow: false,
         }

@@ -46,11 +46,11 @@ fn has(flow: &FlowRef<'_>, side: usize, bit: u16) -> Value {
 }
 
 fn sampled(flow: &FlowRef<'_>, side: usize, karn: bool, share: f64) -> Value {
-    real(flow.rtt(side, karn).and_then(|(_, handle)| flow.quantile(handle, share)))
+    real(flow.quantile(side, karn, share))
 }
 
-fn exact(flow: &FlowRef<'_>, side: usize, karn: bool, of: fn(&crate::tcp::histogram::Rtt) -> f64) -> Value {
-    real(flow.rtt(side, karn).filter(|(r, _)| r.count > 0).map(|(r, _)| of(r)))
+fn exact(flow: &FlowRef<'_>, side: usize, karn: bool, of: fn(crate::tcp::histogram::Rtt) -> f64) -> Value {
+    real(flow.rtt(side, karn).filter(|r| r.count > 0).map(of))
 }
 
 /// Seconds between the first and the last packet; `None` when that is no time.
@@ -256,14 +256,14 @@ const SIDE: &[OfSide] = &[
         let more = f.trouble(s).filter(|_| closed).map_or(0, |t| f.flow.last_ts.saturating_sub(t.closed_since).max(0) as u64);
         tcp(f, Value::U64(open.saturating_add(more)))
     }),
-    ("ack_rtt_n", U64, "samples", "RTT samples of this side's data: segment to the ACK that ends at it", "tcp.analysis.ack_rtt", |f, s| tcp(f, u(f.rtt(s, false).map_or(0, |(r, _)| r.count)))),
+    ("ack_rtt_n", U64, "samples", "RTT samples of this side's data: segment to the ACK that ends at it", "tcp.analysis.ack_rtt", |f, s| tcp(f, u(f.rtt(s, false).map_or(0, |r| r.count)))),
     ("ack_rtt_min", F64, "ns", "least", "tcp.analysis.ack_rtt", |f, s| exact(f, s, false, |r| r.min as f64)),
     ("ack_rtt_p50", F64, "ns", "median, within 5 %", "tcp.analysis.ack_rtt", |f, s| sampled(f, s, false, 0.5)),
     ("ack_rtt_p90", F64, "ns", "90th percentile, within 5 %", "tcp.analysis.ack_rtt", |f, s| sampled(f, s, false, 0.9)),
     ("ack_rtt_p99", F64, "ns", "99th percentile, within 5 %", "tcp.analysis.ack_rtt", |f, s| sampled(f, s, false, 0.99)),
     ("ack_rtt_max", F64, "ns", "most", "tcp.analysis.ack_rtt", |f, s| exact(f, s, false, |r| r.max as f64)),
     ("ack_rtt_mean", F64, "ns", "mean", "tcp.analysis.ack_rtt", |f, s| exact(f, s, false, |r| r.sum as f64 / f64::from(r.count))),
-    ("karn_rtt_n", U64, "samples", "the same without segments sent more than once", "tcptrace RTT samples (Karn)", |f, s| tcp(f, u(f.rtt(s, true).map_or(0, |(r, _)| r.count)))),
+    ("karn_rtt_n", U64, "samples", "the same without segments sent more than once", "tcptrace RTT samples (Karn)", |f, s| tcp(f, u(f.rtt(s, true).map_or(0, |r| r.count)))),
     ("karn_rtt_min", F64, "ns", "least", "tcptrace RTT min", |f, s| exact(f, s, true, |r| r.min as f64)),
     ("karn_rtt_p50", F64, "ns", "median, within 5 %", "", |f, s| sampled(f, s, true, 0.5)),
     ("karn_rtt_p90", F64, "ns", "90th percentile, within 5 %", "", |f, s| sampled(f, s, true, 0.9)),

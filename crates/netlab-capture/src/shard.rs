@@ -478,14 +478,12 @@ impl Shard {
     fn prefetch_sides(&self, packet: &Packet, guess: u32) {
         let Some(flow) = self.table.flows.get(guess as usize) else { return };
         let dir = usize::from(packet.marks & mark::REVERSED);
-        if packet.flags & (flag::SYN | flag::FIN | flag::RST) != 0 || flow.dirs[dir].packets < 4 {
-            prefetch(&self.table.stories, guess as usize, 0);
-            prefetch(&self.table.stories, guess as usize, 1);
-        }
-        let other = &flow.dirs[1 - dir];
-        if other.rtt != 0 {
-            self.tcp.rtts.prefetch(other.rtt);
-        }
+        // Chosen, not branched on: in short flows either is as likely. The first story is always near.
+        let opens = packet.flags & (flag::SYN | flag::FIN | flag::RST) != 0 || flow.dirs[dir].packets < 4;
+        let story = if opens { guess as usize } else { 0 };
+        prefetch(&self.table.stories, story, 0);
+        prefetch(&self.table.stories, story, 1);
+        self.tcp.rtts.prefetch(flow.dirs[1 - dir].rtt);
     }
 }
 

@@ -183,18 +183,13 @@ impl<'a> FlowRef<'a> {
     }
 
     /// RTT statistics of a side's data; Karn's when asked.
-    pub fn rtt(self, side: usize, karn: bool) -> Option<(&'a Rtt, u32)> {
-        let handle = self.dir(side).rtt;
-        let record = self.shard.tcp.rtts.get(handle)?;
-        if karn && record.karn != 0 {
-            return self.shard.tcp.rtts.get(record.karn).map(|r| (r, record.karn));
-        }
-        Some((record, handle))
+    pub fn rtt(self, side: usize, karn: bool) -> Option<Rtt> {
+        self.shard.tcp.rtts.get(self.dir(side).rtt, karn)
     }
 
-    /// A quantile of such statistics, ns.
-    pub fn quantile(self, handle: u32, share: f64) -> Option<f64> {
-        self.shard.tcp.rtts.quantile(handle, share)
+    /// A quantile of the same, ns.
+    pub fn quantile(self, side: usize, karn: bool, share: f64) -> Option<f64> {
+        self.shard.tcp.rtts.quantile(self.dir(side).rtt, karn, share)
     }
 
     /// Earliest and latest time stamp, ns, if a packet has one.
@@ -245,21 +240,22 @@ impl Summary {
         totals.comments = reader.comments();
         totals.counts = counts;
         // Number the streams, each protocol by itself, in order of creation over the file.
-        let mut order: Vec<(u64, u8, u32, u32)> = Vec::new();
+        let mut order: Vec<(u64, u32, u32)> = Vec::with_capacity(shards.iter().map(|s| s.table.len()).sum());
         for (index, shard) in shards.iter().enumerate() {
-            for slot in shard.table.slots() {
+            order.extend(shard.table.slots().into_iter().map(|slot| {
                 let story = &shard.table.stories[slot as usize];
-                order.push((story.first_frame, story.layer, index as u32, slot));
-            }
+                (story.first_frame << 8 | u64::from(story.layer), index as u32, slot)
+            }));
             totals.evicted.flows += shard.evicted.flows;
             totals.evicted.packets += shard.evicted.packets;
             totals.evicted.bytes += shard.evicted.bytes;
         }
-        order.sort_unstable();
+        // A few ascending runs, one per shard: what this sort is made for.
+        order.sort();
         let online = options.keep.max_flows.is_some();
         let mut next = [0u32; 256];
         let mut rows = Vec::with_capacity(order.len());
-        for (_, _, shard, slot) in order {
+        for (_, shard, slot) in order {
             let table = &mut shards[shard as usize].table;
             let flow = &table.flows[slot as usize];
             let story = &mut table.stories[slot as usize];

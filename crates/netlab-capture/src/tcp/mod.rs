@@ -542,7 +542,7 @@ impl Tcp {
         if r.held & held::RING != 0 || r.state & state::ONE != 0 {
             let place = (step.slot, 1 - dir);
             if let Some((entry, flag)) =
-                self.acknowledge::<DETAIL>(r, &mut story.dirs[1 - dir], place, ack, now)
+                self.acknowledge::<DETAIL>(r, &mut story.dirs[1 - dir], place, ack, now, f.rtt)
             {
                 flags |= flag;
                 verdict.acks_frame = Some(entry.frame);
@@ -770,7 +770,8 @@ impl Tcp {
     }
 
     /// Rule 16, for the list of the other side; and Karn's variant of the same sample. `place` as for
-    /// [`Self::list`], of the other side. Returns the entry that was timed, and the flag that brings.
+    /// [`Self::list`], of the other side; `beside`: the acknowledging side's handle of RTT statistics.
+    /// Returns the entry that was timed, and the flag that brings.
     #[inline(always)]
     fn acknowledge<const DETAIL: bool>(
         &mut self,
@@ -779,6 +780,7 @@ impl Tcp {
         place: (usize, usize),
         ack: u32,
         now: i64,
+        beside: u32,
     ) -> Option<(Entry, u32)> {
         let (slot, other) = place;
         let acked = if r.held & held::RING == 0 {
@@ -815,7 +817,7 @@ impl Tcp {
         };
         let rtt = now.wrapping_sub(entry.time);
         if r.rtt == 0 {
-            r.rtt = self.rtts.new_record();
+            r.rtt = self.rtts.new_record(beside);
         }
         // What has no time lies farther off than this, or nowhere.
         let plain = (rtt.wrapping_sub(1) as u64) < FAR && r.state & (state::REPEATS | state::KARN) == 0;
@@ -836,9 +838,8 @@ impl Tcp {
         if rtt == 0 {
             // tshark shows no zero RTT, tcptrace counts it.
             if acked.exact.is_some_and(|e| !e.repeated) {
-                let karn = self.rtts.karn(r.rtt);
                 r.state |= state::KARN;
-                self.rtts.add(karn, 0);
+                self.rtts.add_karn(r.rtt, 0);
             }
             return;
         }
@@ -849,12 +850,11 @@ impl Tcp {
             trouble.overtaken(entry.seq, entry.time)
         };
         if overtaken || repeated(acked.exact) || repeated(acked.newest) {
-            self.rtts.karn(r.rtt);
+            self.rtts.split(r.rtt);
             r.state |= state::KARN;
             self.trouble(&mut seldom.trouble).karn_ambiguous += 1;
         } else if r.state & state::KARN != 0 {
-            let karn = self.rtts.karn(r.rtt);
-            self.rtts.add(karn, rtt);
+            self.rtts.add_karn(r.rtt, rtt);
         }
         self.rtts.add(r.rtt, rtt);
     }
@@ -1109,8 +1109,8 @@ impl Tcp {
             if dir.held & held::RING != 0 {
                 self.rings.give(dir.one_end);
             }
-            self.rtts.release(dir.rtt);
         }
+        self.rtts.release([flow.dirs[0].rtt, flow.dirs[1].rtt]);
         for dir in &story.dirs {
             if dir.trouble != 0 {
                 let ranges = self.trouble(&mut dir.trouble.clone()).ranges;

@@ -85,7 +85,7 @@ impl Tcp {
         r.state |= state::IN_FLIGHT_VALID;
         // 16, 17
         if r.held & held::RING != 0 || r.state & state::ONE != 0 {
-            self.acknowledge::<false>(r, &mut story.dirs[1 - dir], (0, 0), ack, now);
+            self.acknowledge::<false>(r, &mut story.dirs[1 - dir], (0, 0), ack, now, f.rtt);
         }
         if data {
             let (first, last) = self.ends(f);
