@@ -109,6 +109,21 @@ class Journeys:
         return tuple(p for p in self.passages if p.lost_after is not None)
 
 
+def in_order(packets: Iterable[Packet], *, untimed: bool = False) -> list[Packet]:
+    """Return the packets of one capture in order of time, those of one instant as captured.
+
+    With `untimed`, packets at time 0 have none and are taken to have come together with the packet
+    before them, the first of all with the first that has a time.
+    """
+    found = sorted(packets, key=lambda packet: packet.frame)
+    if untimed:
+        at_ns = next((one.time_ns for one in found if one.time_ns), 0)
+        for place, one in enumerate(found):
+            at_ns = one.time_ns or at_ns
+            found[place] = replace(one, time_ns=at_ns)
+    return sorted(found, key=lambda packet: packet.time_ns)
+
+
 def follow(
     captures: Mapping[str, Sequence[Packet]],
     *,

@@ -131,8 +131,11 @@ def load(path: Path) -> tuple[Segment, ...]:
     return of_summary(summarize(path, segments=True))
 
 
-def of_summary(summary: Summary) -> tuple[Segment, ...]:
-    """Return the TCP segments of a summary, less those in tunnels or without a time."""
+def of_summary(summary: Summary, *, untimed: bool = False) -> tuple[Segment, ...]:
+    """Return the TCP segments of a summary, less those in tunnels.
+
+    Those without a time are left out too, or with `untimed` have the time 0.
+    """
     flows = summary.flows
     ends = {
         stream: ((orig, oport), (resp, rport))
@@ -144,7 +147,9 @@ def of_summary(summary: Summary) -> tuple[Segment, ...]:
     }
     rows = zip(*map(summary.segments().column, _COLUMNS), strict=True)
     return tuple(
-        _segment(ends[row[3]], *row[1:]) for row in rows if row[0] == 0 and row[2] is not None
+        _segment(ends[stream], frame, time_ns or 0, stream, *rest)
+        for layer, frame, time_ns, stream, *rest in rows
+        if layer == 0 and (untimed or time_ns is not None)
     )
 
 

@@ -48,13 +48,20 @@ def journey(
     or POINT=FILE to name the point. Times are milliseconds after the packet was first seen.
     """
     from netlab.analysis import datagrams, fates, segments
-    from netlab.analysis.journey import follow
+    from netlab.analysis.capture import summarize
+    from netlab.analysis.journey import follow, in_order
 
     captures, known, dropped = _captures(where, variation)
     packets: dict[str, Sequence[Packet]] = {}
     for point, path in captures.items():
-        both = (*segments.load(path), *datagrams.load(path))
-        packets[point] = sorted(both, key=lambda packet: (packet.time_ns, packet.frame))
+        summary = summarize(path, segments=True)
+        untimed = int(summary.totals["untimed"])
+        both = (*segments.of_summary(summary, untimed=True), *datagrams.load(path))
+        packets[point] = in_order(both, untimed=untimed > 0)
+        if untimed:
+            many = "1 packet has" if untimed == 1 else f"{untimed:,} packets have"
+            text = f"{path}: {many} no time stamp, shown at the time of the packet before"
+            click.echo(text, err=True)
     found = follow(packets, **known)
     why = {n + 1: drop.text for n, drop in fates.explain(found.passages, dropped).items()}
     if merged is not None:

@@ -97,7 +97,7 @@ def look(path: Path) -> Captured:
     kept: bool | list[int] = True if total <= MOST else _choose(summary)
     detailed = summarize(path, segments=kept, checksums=True)
     table = detailed.segments()
-    found: Sequence[Packet] = segments.of_summary(detailed)
+    found: Sequence[Packet] = segments.of_summary(detailed, untimed=True)
     shown = found[:MOST]
     rows = {
         frame: row
@@ -124,7 +124,7 @@ def look(path: Path) -> Captured:
     return Captured(
         path,
         [(finding, concerned.frames(finding)) for finding in detailed.findings()],
-        sorted((*shown, *others), key=lambda p: (p.time_ns, p.frame)),
+        journey.in_order((*shown, *others), untimed=detailed.totals["untimed"] > 0),
         rows,
         {name: table.column(name) for name in _ROW},
         max(0, total - len(shown)),

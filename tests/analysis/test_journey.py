@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netlab.analysis.journey import Journeys, follow
+from netlab.analysis.journey import Journeys, follow, in_order
 from netlab.analysis.segments import ACK, FIN, SYN, Segment
 
 POINTS = ("client:eth0", "r:eth0", "r:eth1", "server:eth0")
@@ -208,3 +208,13 @@ def test_a_point_that_missed_the_handshake_does_not_turn_the_conversation() -> N
 @pytest.mark.parametrize("captures", [{}, {"a:e": []}])
 def test_nothing_has_no_journey(captures: dict[str, list[Segment]]) -> None:
     assert follow(captures).passages == ()
+
+
+def test_what_has_no_time_stands_where_it_was_captured() -> None:
+    times = (0, 30, 0, 20, 0, 40)
+    found = in_order([segment(at, 1, frame=n) for n, at in enumerate(times, 1)], untimed=True)
+    assert [(one.frame, one.time_ns) for one in found] == [
+        (4, 20), (5, 20), (1, 30), (2, 30), (3, 30), (6, 40),
+    ]  # fmt: skip
+    kept = in_order([segment(at, 1, frame=n) for n, at in enumerate(times, 1)])
+    assert [one.time_ns for one in kept] == sorted(times)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from netlab.capture import summarize
+from tests.capture import pcaps
 from tests.cli import called
 from tests.conftest import ROOT
 
@@ -32,6 +33,21 @@ def test_what_a_black_hole_swallows_is_lost_after_the_client() -> None:
     table = run("pcap", "journey", BLACK_HOLE, "--variation", "black-hole")
     assert "lost after client:eth0" in table.stdout
     assert f"{len(rows)} lost on the way" in table.stderr
+
+
+def test_packets_without_a_time_are_shown_too(tmp_path: Path) -> None:
+    stamped, bare, *_ = pcaps.fast_retransmit()
+    start = [pcaps.section_header("<"), pcaps.block("<", 1, pcaps.Interface().body("<"))]
+    last = [pcaps.enhanced("<", stamped, pcaps.Interface()), pcaps.simple("<", bare)]
+    path = tmp_path / "half.pcapng"
+    path.write_bytes(b"".join(start + last))
+    done = run("pcap", "journey", path)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:]] == [
+        ["1", "0.000000"],
+        ["2", "0.000000"],
+    ]
+    assert "1 packet has no time stamp" in done.stderr
 
 
 def test_captures_are_merged_with_an_interface_for_each_point(tmp_path: Path) -> None:

@@ -231,6 +231,9 @@ def test_packets_without_a_time_make_a_page(tmp_path: Path) -> None:
     path.write_bytes(b"".join(head + packets))
     text = document.of_captures({"a": path})
     assert "no time stamp" in text
+    drawn = scene.of_captures("a", {"a": path}).data["passages"]
+    assert [sights[2] for sights in drawn["sights"]] == [*range(1, len(packets) + 1)]
+    assert {sights[1] for sights in drawn["sights"]} == {0}
     assert "<h2>Flows</h2>" in text
 
 
