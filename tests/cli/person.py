@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -38,6 +39,16 @@ def ordinary_prefix() -> tuple[str, ...] | None:
         if tried.returncode == 0:
             return prefix
     return None
+
+
+def without_what_python_forgets(told: str) -> str:
+    """Leave out what Python itself says of an interrupt between two of its own steps.
+
+    It reports, and forgets, one that comes in a callback of its import lock; and under `-W error`,
+    as here alone, it tells of a file or socket that was made but not yet held by a name.
+    """
+    known = r"(?s)Exception ignored in: .*?(?:KeyboardInterrupt: |ResourceWarning: [^\n]*)\n"
+    return re.sub(known, "", told)
 
 
 class Person:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.person import NOBODY, Person, ordinary_prefix
+from tests.cli.person import NOBODY, Person, ordinary_prefix, without_what_python_forgets
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.needs("netns", "userns", "ping")
@@ -375,11 +375,7 @@ def test_ctrl_c_at_any_moment_of_up_leaves_nothing_half_built(me: Person) -> Non
             time.sleep(0.015 * attempt)
             process.send_signal(signal.SIGINT)
             _, told = process.communicate(timeout=20)
-        # Python reports, and forgets, an interrupt that comes in a callback of its own import lock;
-        # and this test alone (-W error) hears of a socket that was made but not yet held by a name.
-        known = r"(?s)Exception ignored in: .*?(?:KeyboardInterrupt: |ResourceWarning: [^\n]*)\n"
-        ours = re.sub(known, "", told)
-        assert "Traceback" not in ours, told
+        assert "Traceback" not in without_what_python_forgets(told), told
         if process.returncode == 0:
             me.ok("down")
         else:
