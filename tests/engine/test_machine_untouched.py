@@ -38,16 +38,18 @@ table inet mine {
   }
 }
 END
+processes() { set -- /proc/[0-9]*; echo $#; }  # in a pipe, the rest of it would count or not
 snapshot() {
   ip -d link; ip address; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule
   ip neigh; tc qdisc; nft list ruleset; iptables-legacy-save 2>/dev/null | grep -v '^#' || true
   grep -rs . /proc/sys/net | grep -vE 'nf_conntrack_count|random|dst_entries|neigh_table'
   cat /proc/self/mountinfo /etc/hosts /etc/resolv.conf
   ls /run /run/netns 2>&1 | grep -v '^netlab$'
-  ls -d /proc/[0-9]* | wc -l; cat /proc/net/dev_mcast
+  processes; cat /proc/net/dev_mcast
   stat -c '%n %Y %s' /etc /etc/hosts /run/xtables.lock 2>/dev/null || true
 }
 snapshot | sed 's/valid_lft.*//; s/expires [0-9]*sec//' > "$1/before"
+alone=$(processes)
 """
 
 LAB = """
@@ -65,8 +67,8 @@ netlab down --all
 """
 
 AFTER = """
-sleep 0.3  # PID 1 of this small machine is a shell, which reaps at its leisure
-wait
+# What `doctor` has tried dies after it, and PID 1 of this small machine reaps at its leisure.
+for _ in $(seq 200); do [ "$(processes)" = "$alone" ] && break; sleep 0.05; done
 snapshot | sed 's/valid_lft.*//; s/expires [0-9]*sec//' > "$1/after"
 """
 

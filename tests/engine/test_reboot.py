@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -172,23 +173,27 @@ def test_a_program_that_is_about_to_start_again_does_not_start_twice() -> None:
         processes: {quick: {node: a, command: [sh, -c, "echo began; exit 1"], restart: always}}
     """
     with detached(text) as lab:
-        assert restarts_of(lab, 0) == [0, 1]
+        runs_until(lab, 0, restarts=2)  # the next one is 0.4 s away
         with contextlib.closing(channel.connect(lab.folder)) as connection:
             now = connection.request({"do": "clock"})["now_ns"]
         reboot(lab, "a")
-        # Had it been started by its old wish too, there would be a third start among these.
-        assert restarts_of(lab, now) == [0, 1]
+        # Had it been started by its old wish too, its fourth run would come out of turn or early.
+        runs = runs_until(lab, now, restarts=3)
+        assert [run["restarts"] for run in runs] == [0, 1, 2, 3]
+        assert runs[3]["started_ns"] - runs[2]["ended_ns"] >= 400_000_000
 
 
-def restarts_of(lab: Lab, since_ns: int) -> list[int]:
-    """How often the program had been started before, in its first runs that began after a time."""
+def runs_until(lab: Lab, since_ns: int, restarts: int) -> list[dict[str, Any]]:
+    """Runs of the program after a time, from its first to one that is so many starts later."""
     with contextlib.closing(channel.connect(lab.folder)) as connection:
         end = time.monotonic() + 10
         while True:
             ended = connection.request({"do": "state"})["ended"]
-            found = [p["restarts"] for p in ended if p["started_ns"] > since_ns]
-            if 1 in found:
-                return found
+            found = [p for p in ended if p["started_ns"] > since_ns]
+            counts = [p["restarts"] for p in found]
+            if 0 in counts and restarts in counts[counts.index(0) :]:
+                first = counts.index(0)
+                return found[first : counts.index(restarts, first) + 1]
             assert time.monotonic() < end
             time.sleep(0.01)
 

@@ -102,7 +102,7 @@ def test_ten_delays_of_10_ms_each_way_are_a_round_trip_of_200_ms(
     links = "".join(f"  - {{ends: {a}-{b}, delay: 10ms}}\n" for a, b in pairwise(names))
     chain = loads(f"name: chain\nnodes: {{{nodes}}}\nlinks:\n{links}")
     with open_stage(chain, notebook, rootless=rootless, impair=Backend.WIRE) as stage:
-        told = stage.node("n0").run(["ping", "-c", "5", "-i", "0.2", "-q", "n10"], timeout=30)
+        told = stage.node("n0").run(["ping", "-c", "20", "-i", "0.05", "-q", "n10"], timeout=30)
     least = float(told.stdout.split("=")[-1].split("/")[0])
     assert 200 <= least <= 220
 
@@ -124,7 +124,7 @@ def test_packet_sockets_do_where_there_is_no_tap(notebook: Notebook, rootless: b
     topology = two("delay: 10ms, mtu: 9000")
     with open_stage(topology, notebook, rootless=rootless, plan=ported(topology)) as stage:
         assert kind_of(stage, "a") == "veth"
-        argv = ["ping", "-4", "-c", "5", "-i", "0.05", "-s", "8972", "-M", "do", "-q", "b"]
+        argv = ["ping", "-4", "-c", "20", "-i", "0.05", "-s", "8972", "-M", "do", "-q", "b"]
         told = stage.node("a").run(argv, timeout=30).stdout
     assert 20 <= float(told.split("=")[-1].split("/")[0]) <= 22
     counters = json.loads((notebook.path / "wire" / "x.json").read_text())["links"]["x"]
