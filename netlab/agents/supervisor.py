@@ -62,8 +62,9 @@ CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x10000000, 0x
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 PR_SET_PDEATHSIG, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 1, 47, 2
 SIOCETHTOOL = 0x8946
-# ETHTOOL_GSTRINGS, ETHTOOL_GSSET_INFO, ETHTOOL_SFEATURES and ETH_SS_FEATURES of <linux/ethtool.h>.
-GET_STRINGS, GET_SIZES, SET_FEATURES, FEATURE_NAMES = 0x1B, 0x37, 0x3B, 4
+# ETHTOOL_GLINK, ETHTOOL_GSTRINGS, ETHTOOL_GSSET_INFO, ETHTOOL_SFEATURES and ETH_SS_FEATURES of
+# <linux/ethtool.h>.
+GET_LINK, GET_STRINGS, GET_SIZES, SET_FEATURES, FEATURE_NAMES = 0x0A, 0x1B, 0x37, 0x3B, 4
 # What `ethtool -K DEV tso off gso off gro off tx off rx off` turns off.
 OFFLOADS = re.compile(
     r"tx-tcp.*-segmentation|tx-generic-segmentation|rx-gro|tx-checksum-.*|rx-checksum"
@@ -77,6 +78,8 @@ LOWEST_NAMESPACE_FD = 256  # low numbers stay free for what clients pass: see `s
 HEADER = struct.Struct("!II")
 NLMSG = struct.Struct("=IHHII")
 POLL_SECONDS = 0.002
+SETTLE_SECONDS = 1.0
+SOLICITED_NODE = bytes.fromhex("ff0200000000000000000001ff")
 ENTER_CGROUP = 'echo 0 > "$0" && exec "$@"'
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -498,6 +501,43 @@ def ethtool(sock: socket.socket, device: bytes, data: ctypes.Array[ctypes.c_char
     fcntl.ioctl(sock, SIOCETHTOOL, struct.pack("16sP16x", device, ctypes.addressof(data)))
 
 
+def ask_carrier(sock: socket.socket, device: str) -> None:
+    """Ask an interface, in the namespace of a socket, whether it has a carrier.
+
+    The end of a link that is set up first gets its carrier with the second one, but drops what it
+    is given until a work item of the kernel has been there; a request of ARP lost in it costs a
+    second. Since Linux 6.8 the answer comes after that work (linkwatch_sync_dev in
+    net/core/link_watch.c).
+    """
+    with contextlib.suppress(OSError):  # a kind of interface that cannot tell
+        ethtool(sock, device.encode(), ctypes.create_string_buffer(struct.pack("=II", GET_LINK, 0)))
+
+
+def solicited_groups(sock: socket.socket) -> set[tuple[int, bytes]]:
+    """Return index and last three octets of the groups ff02::1:ff00:0/104 that interfaces are in.
+
+    A neighbour is asked for by such a group (RFC 4291 section 2.7.1, RFC 4861 section 4.3), and the
+    kernel joins it some time after the address is there (addrconf_dad_work in net/ipv6/addrconf.c).
+    """
+    # RTM_GETMULTICAST as a dump; answers are an ifaddrmsg, and IFA_MULTICAST among its attributes.
+    sock.send(NLMSG.pack(24, 58, 0x301, 0, 0) + struct.pack("=BBBBi", socket.AF_INET6, 0, 0, 0, 0))
+    found: set[tuple[int, bytes]] = set()
+    while True:
+        answer = memoryview(sock.recv(1 << 16))
+        while len(answer) >= 16:
+            length, kind, *_ = NLMSG.unpack_from(answer)
+            if kind in (2, 3):  # an error, the end
+                return found
+            (index,) = struct.unpack_from("=i", answer, 20)
+            offset = 24
+            while offset + 4 <= length:
+                size, attribute = struct.unpack_from("=HH", answer, offset)
+                if attribute == 7 and bytes(answer[offset + 4 : offset + 17]) == SOLICITED_NODE:
+                    found.add((index, bytes(answer[offset + 17 : offset + 20])))
+                offset += max(4, size + 3 & ~3)
+            answer = answer[length + 3 & ~3 :]
+
+
 class Builder:
     """Applies an encoded program: `netlab.engine.lower` makes it and describes its form."""
 
@@ -527,6 +567,8 @@ class Builder:
                     self.take(body, blob)
                 elif kind == "end":
                     self.end(body)
+                elif kind == "settle":
+                    self.settle(body)
                 else:
                     self.config(body, blob)
         finally:
@@ -601,6 +643,19 @@ class Builder:
                     with self.namespaces.inside(node):
                         check_congestion(item[1], item[2], item[3])
                     self.done(item[3])
+
+    def settle(self, body: list[Any]) -> None:
+        """See to it that the first packet of the interfaces that were set up is not lost."""
+        for node, devices, _ in body:
+            for device in devices:
+                ask_carrier(self.socket_of(node), device)
+        deadline = time.monotonic() + SETTLE_SECONDS
+        for node, _, wanted in body:
+            groups = {(index, bytes.fromhex(group)) for index, group in wanted}
+            while not groups <= solicited_groups(self.socket_of(node)):
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(POLL_SECONDS)
 
     def tap(self, node: str, device: str, index: int, operation: int) -> None:
         """Make a TAP device; the netlink message that follows belongs to the same operation."""

@@ -11,7 +11,10 @@ other, save that a link needs both its nodes. So the plan is cut into runs, and 
 * `links`: veth pairs, sent from the supervisor's own namespace in bursts;
 * `remove`: namespaces that go;
 * `config`: all the rest, grouped by node: one burst of netlink per node, interrupted only where a
-  sysctl or an ioctl stands between.
+  sysctl or an ioctl stands between;
+* `settle`: at the end, what the kernel does later in work of its own and is waited for, because
+  the first packets would be lost: the carriers of the ends of links that were set up, and the
+  groups of their IPv6 addresses.
 
 In a burst only the last message asks for an acknowledgement. The sequence number of a message is
 one more than the index of its operation: that is how an error finds its line in the file.
@@ -148,6 +151,9 @@ class _Lowering:
         self.removed: list[Any] = []
         self.taken: list[Any] = []
         self.ended: list[Any] = []
+        self.cables: set[tuple[str, str]] = set()
+        self.raised: dict[str, list[str]] = {}
+        self.groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
 
     def stage(self, kind: str) -> None:
         """Begin a stage of another kind; the one before is complete."""
@@ -252,6 +258,7 @@ class _Lowering:
                 self.loopbacks.append((node, sequence))
             case TakeInterface(node, dev):
                 self.stage("take")
+                self.cables.add((node, dev))
                 self.take(node, self.indexes[node, dev], sequence)
             case EndFormerNode(node):
                 self.stage("end")
@@ -263,6 +270,7 @@ class _Lowering:
                 self.other(node, ["sysctl", sysctl_path(key), value, number])
             case AddVeth(a, b):
                 self.stage("links")
+                self.cables |= {(a.node, a.name), (b.node, b.name)}
                 self.veth(a, b, sequence)
             case AddWire():
                 pass  # a program: netlab.engine.wires starts it once the network is there
@@ -285,6 +293,13 @@ class _Lowering:
         self.stage("remove")
         self.removed.append([node, number])
 
+    def settled(self) -> list[Any]:
+        """Return what is waited for: node, devices, and groups as index and last three octets."""
+        return [
+            [node, devices, [g for dev in devices for g in self.groups.get((node, dev), ())]]
+            for node, devices in self.raised.items()
+        ]
+
     def configure(self, sequence: int, operation: Operation) -> None:
         match operation:
             case AddTap(VethEnd(node, name, mac, mtu)):
@@ -304,9 +319,14 @@ class _Lowering:
                     self.send(node, request, sequence)
             case SetUp(node, dev):
                 self.send(node, netlink.set_up(sequence, self.indexes[node, dev]), sequence)
+                if (node, dev) in self.cables:
+                    self.raised.setdefault(node, []).append(dev)
             case AddAddress(node, dev, address):
                 index = self.indexes[node, dev]
                 self.send(node, netlink.address(sequence, index, address), sequence)
+                if address.version == 6 and (node, dev) in self.cables:
+                    group = address.packed[-3:].hex()  # RFC 4291 section 2.7.1
+                    self.groups.setdefault((node, dev), []).append((index, group))
             case AddRoute(node, to, via, dev):
                 index = self.indexes[node, dev]
                 self.send(
@@ -381,4 +401,6 @@ def lower(operations: Iterable[Operation], indexes: Indexes | None = None) -> Pr
     if lowering.loopbacks:
         lowering.stage("config")
     lowering.stage("")
+    if lowering.raised:
+        lowering.program.stages.append(["settle", lowering.settled()])
     return lowering.program

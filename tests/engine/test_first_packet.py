@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +38,44 @@ def test_the_first_ping_of_a_fresh_lab_is_quick(
                 found = re.search(r"time=([\d.]+) ms", told)
                 assert found, told
                 assert float(found[1]) < SLOW_MS, f"{version} in lab {attempt}"
+
+
+LINKS = """
+import os, socket, struct
+from pathlib import Path
+from netlab.agents import supervisor
+from netlab.engine import netlink
+
+rtnetlink = supervisor.netlink_socket()
+here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+for number in range(100):
+    ends = [(100 + 2 * number + n, f"{name}{number}", "", 1500) for n, name in enumerate("ab")]
+    link, *places = netlink.veth(1, *ends)
+    link = bytearray(link)
+    for place in places:
+        struct.pack_into("=i", link, place, here)
+    up = [netlink.set_up(2 + n, end[0]) for n, end in enumerate(ends)]
+    supervisor.transact(rtnetlink, bytes(link) + up[0] + netlink.acknowledged(up[1]), 3)
+    supervisor.ask_carrier(rtnetlink, ends[0][1])
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind((ends[0][1], 0))
+        raw.send(bytes(12) + bytes.fromhex("88b5") + bytes(50))
+    rows = Path("/proc/thread-self/net/dev").read_text().splitlines()
+    print(next(row.split()[2] for row in rows if row.split()[0] == f"b{number}:"))
+"""
+
+
+def test_an_interface_that_was_asked_for_its_carrier_sends_its_first_packet() -> None:
+    if tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2]) < (6, 8):
+        pytest.skip("before Linux 6.8 the question is answered too early")
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    done = subprocess.run(
+        ["unshare", *user, "--net", sys.executable, "-c", LINKS],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["1"] * 100

@@ -67,6 +67,23 @@ def test_every_operation_is_there_once_and_in_order_within_its_node() -> None:
     assert sorted(seen) == list(range(len(operations)))
 
 
+def test_what_is_waited_for_at_the_end_are_carriers_and_groups_of_addresses() -> None:
+    operations = build(host_router_host()).operations
+    indexes = Indexes()
+    kind, body = lower(operations, indexes).stages[-1]
+    assert kind == "settle"
+    assert {n: devices for n, devices, _ in body} == {
+        "h1": ["eth0"],
+        "r1": ["eth0", "eth1"],
+        "h2": ["eth0"],
+    }
+    assert sorted(entry for _, _, groups in body for entry in groups) == sorted(
+        (indexes[o.node, o.dev], f"{int(o.address.ip) & 0xFFFFFF:06x}")
+        for o in operations
+        if isinstance(o, AddAddress) and o.address.version == 6
+    )
+
+
 def test_long_configurations_are_cut_into_bursts() -> None:
     node = Node("h", Role.HOST)
     many = tuple(ip_interface(f"10.{n >> 8}.{n & 255}.1/24") for n in range(1000))
