@@ -41,10 +41,17 @@ def test_each_program_of_a_lab_has_a_group_and_none_is_left() -> None:
     lab, _ = lifecycle.up(topology(SLEEPS), rootless=False)
     group = cgroups.path_of(lab.folder)
     assert group is not None
-    running = {p["name"]: p["pid"] for p in lifecycle.inspect("groups")["processes"]}
-    assert members(group, "a.first") == [running["first"]]
-    assert members(group, "b.second") == [running["second"]]
-    lifecycle.down(lab)
+    try:
+        running = {p["name"]: p["pid"] for p in lifecycle.inspect("groups")["processes"]}
+        end = time.monotonic() + 10
+        for pid in running.values():  # it enters its group and then becomes the program
+            while Path(f"/proc/{pid}/comm").read_text() != "sleep\n":
+                assert time.monotonic() < end
+                time.sleep(0.01)
+        assert members(group, "a.first") == [running["first"]]
+        assert members(group, "b.second") == [running["second"]]
+    finally:
+        lifecycle.down(lab)
     assert not Path(group).exists()
 
 
