@@ -109,14 +109,10 @@ def available(what: str) -> bool:
     return PROBES[what][0]()
 
 
-# Examples are the same in each run, so there is no gain in many, and no test depends on how busy
-# the machine is; `--hypothesis-profile explore` looks for new ones.
+# Examples are the same in each run, and no test depends on how busy the machine is;
+# `--hypothesis-profile explore` looks for new ones.
 settings.register_profile(
-    "fixed",
-    max_examples=50,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
+    "fixed", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile(
     "explore", settings.get_profile("fixed"), max_examples=1000, derandomize=False

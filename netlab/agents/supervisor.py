@@ -645,7 +645,11 @@ class Builder:
                     self.done(item[3])
 
     def settle(self, body: list[Any]) -> None:
-        """See to it that the first packet of the interfaces that were set up is not lost."""
+        """See to it that the first packet of the interfaces that were set up is not lost.
+
+        A kernel that takes longer than SETTLE_SECONDS is left to it: the lab is right, only its
+        first packets may come late.
+        """
         for node, devices, _ in body:
             for device in devices:
                 ask_carrier(self.socket_of(node), device)

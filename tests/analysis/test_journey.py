@@ -88,6 +88,7 @@ def by_id(journeys: Journeys) -> dict[int, list[str | None]]:
 
 
 @given(st.integers(0, 2**32))
+@settings(max_examples=60)
 def test_losses_are_found_where_they_were_made(seed: int) -> None:
     drawn = world(seed, copy=0)
     homes = {"10.0.0.1": "client:eth0", "10.0.9.2": "server:eth0"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from netlab.analysis.segments import ACK, FIN, RST, SYN, Segment, load
@@ -224,6 +224,7 @@ def judged(net: Net, at: int, seen: dict[str, list[list[Look]]] | None = None) -
 SEEDS = st.integers(0, 2**32)
 
 
+@settings(max_examples=120)
 @given(SEEDS, st.sampled_from((0, 1)))
 def test_the_life_of_an_end_is_found_again_from_its_own_capture(seed: int, at: int) -> None:
     net = played(seed)
@@ -235,6 +236,7 @@ def test_the_life_of_an_end_is_found_again_from_its_own_capture(seed: int, at: i
     assert [t.at_ns for t in life.transitions] == [when for when, _ in end.lives]
 
 
+@settings(max_examples=120)
 @given(SEEDS, st.sampled_from((0, 1)))
 def test_the_life_of_the_other_end_is_found_too(seed: int, at: int) -> None:
     """What an aborting end had heard before cannot be told from afar."""
@@ -244,6 +246,7 @@ def test_the_life_of_the_other_end_is_found_too(seed: int, at: int) -> None:
     assert judged(net, at).of(other.name).path[1:] == tuple(state for _, state in other.lives)
 
 
+@settings(max_examples=120)
 @given(SEEDS, st.sampled_from((0, 1)), st.integers(0, 40))
 def test_looks_at_both_ends_agree_with_what_is_found(seed: int, at: int, many: int) -> None:
     net = played(seed)
@@ -264,6 +267,7 @@ NEEDS_A_SEGMENT = {
 }  # fmt: skip
 
 
+@settings(max_examples=120)
 @given(SEEDS, st.data())
 def test_a_state_that_nothing_explains_is_found_out(seed: int, data: st.DataObject) -> None:
     """Before the first segment of a connection no state is possible that a segment brings."""
@@ -274,6 +278,7 @@ def test_a_state_that_nothing_explains_is_found_out(seed: int, data: st.DataObje
     assert any("a lie" in text for text in history.of("a").illegal)
 
 
+@settings(max_examples=100)
 @given(SEEDS)
 def test_without_the_fins_of_one_side_the_other_cannot_have_heard_them(seed: int) -> None:
     net = played(seed)

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netlab.capture import Summary, summarize
@@ -306,6 +306,7 @@ def test_every_prefix_of_small_public_captures_summarizes(tmp_path: Path) -> Non
                 assert len(prefix) < 28
 
 
+@settings(max_examples=150)
 @given(st.sampled_from(VARIED), st.integers(0, 2**32), st.integers(1, 12))
 def test_damaged_octets_give_a_summary_or_our_error(name: str, seed: int, hits: int) -> None:
     import tempfile

@@ -77,6 +77,7 @@ def bound(
 
 
 @given(texts())
+@settings(max_examples=150)
 def test_every_node_reaches_every_address_by_a_shortest_way(text: str) -> None:
     topology = loads(text)
     walk = Walk(topology)
@@ -94,6 +95,7 @@ def test_every_node_reaches_every_address_by_a_shortest_way(text: str) -> None:
 
 
 @given(texts(connected=False))
+@settings(max_examples=60)
 def test_addresses_names_and_macs_are_unique(text: str) -> None:
     topology = loads(text)
     interfaces = [end for link in topology.links for end in link.ends]
@@ -106,6 +108,7 @@ def test_addresses_names_and_macs_are_unique(text: str) -> None:
 
 
 @given(texts(connected=False))
+@settings(max_examples=60)
 def test_what_is_dumped_loads_as_the_same_topology(text: str) -> None:
     topology = loads(text)
     assert loads(dump(topology), topology.name) == topology
@@ -128,6 +131,7 @@ def test_addresses_by_name_do_not_depend_on_the_order_of_links(text: str, random
 
 
 @given(texts())
+@settings(max_examples=60)
 def test_a_host_with_one_router_has_one_route_per_family(text: str) -> None:
     topology = loads(text)
     near = neighbours(topology)
@@ -168,6 +172,7 @@ words = st.sampled_from(
 
 
 @given(st.one_of(st.text(), st.lists(words, max_size=40).map(" ".join)))
+@settings(max_examples=400)
 def test_any_text_gives_a_topology_or_a_topology_error(text: str) -> None:
     try:
         result = loads(text)
@@ -206,6 +211,7 @@ sections = st.sampled_from(
 
 
 @given(st.dictionaries(sections, values, max_size=6))
+@settings(max_examples=300)
 def test_any_data_gives_a_topology_or_a_topology_error(data: dict) -> None:
     import yaml
 
@@ -217,6 +223,7 @@ def test_any_data_gives_a_topology_or_a_topology_error(data: dict) -> None:
 
 
 @given(texts(), st.data())
+@settings(max_examples=60)
 def test_a_damaged_file_gives_a_topology_or_a_topology_error(
     text: str, data: st.DataObject
 ) -> None:

@@ -5,7 +5,7 @@ import sys
 from ipaddress import IPv4Address
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netlab.model.routing import (
@@ -191,6 +191,7 @@ def graphs(draw: st.DrawFn) -> list[Subnet]:
 
 
 @given(graphs())
+@settings(max_examples=200)
 def test_the_smallest_tables_lead_everything_a_shortest_way(subnets: list[Subnet]) -> None:
     names = sorted({m.node for s in subnets for m in s.members})
     tables = static_routes({32: subnets}, dict.fromkeys(names, True), aggregate=True)
@@ -248,6 +249,7 @@ def fewest(table: _Destinations, allowed: dict[str, int], default: str | None, f
 
 
 @given(st.data())
+@settings(max_examples=150)
 def test_a_smallest_table_is_as_small_as_a_search_finds(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 7))
     places = data.draw(st.lists(st.integers(0, 40), unique=True, min_size=count, max_size=count))

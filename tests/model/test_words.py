@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netlab.errors import TopologyError
@@ -110,6 +110,7 @@ def test_models_of_loss_traces_slots_and_schedules_survive_being_written() -> No
         rate=st.just(0.0) | st.floats(8, 1e11),
     )
 )
+@settings(max_examples=60)
 def test_any_number_survives_being_written(impairment: Impairment) -> None:
     survives(impairment)
 

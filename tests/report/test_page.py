@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netlab.analysis import ss
@@ -238,6 +238,7 @@ def test_packets_without_a_time_make_a_page(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=400))
+@settings(max_examples=150)
 def test_any_bytes_behind_a_header_make_a_page(data: bytes) -> None:
     import tempfile
 
