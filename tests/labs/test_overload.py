@@ -69,8 +69,9 @@ def run(results: Path) -> tuple[int, dict[str, object]]:
     [
         # 85 of 300 moments are later than 65 ms: 28 %, where 10 % are too many.
         (0.15, 0.3, "invalid"),
-        # 6.8 of 150 moments are later than 8.2 ms: 4 %, where 1 % is too many; none 65 ms.
-        (0.015, 0.15, "suspect"),
+        # 6.8 of 153 moments are later than 8.2 ms: 4 %, where 1 % is too many; none 65 ms. No
+        # multiple of the 10 ms between moments: they would all fall into the same part of it.
+        (0.015, 0.153, "suspect"),
     ],
 )
 def test_a_machine_kept_busy_is_in_the_stamp(
