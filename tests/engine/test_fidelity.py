@@ -104,18 +104,27 @@ def link(words: str) -> Topology:
 @pytest.mark.needs("netns", "userns")
 def test_a_link_is_measured_before_anybody_uses_it(writer: RecordingWriter, rootless: bool) -> None:
     topology = link("delay: 10ms, rate: 20mbit")
-    with open_stage(topology, writer, rootless=rootless, impair=Backend.WIRE, calibrate=True):
+    kinds = {"rootless": rootless, "impair": Backend.WIRE, "calibrate": True, "watch": True}
+    with open_stage(topology, writer, **kinds):  # type: ignore[arg-type]
         pass
     writer.close()
-    ways = calibration.read(Recording.open(writer.path))["wire"]
+    recording = Recording.open(writer.path)
+    ways = calibration.read(recording)["wire"]
+    measured = "link 'wire' before the run: "
+    late = [why for why in judged.stamp(recording).reasons if not why.startswith(measured)]
     for way, asked in zip(ways, topology.links[0].ways, strict=True):
         assert way.lost == way.damaged == 0
         idle = way.delay(asked)
         assert idle is not None
-        assert 0 <= idle - calibration.expected(way, asked) < 5 * ms  # never early
-        assert way.rate_span is not None
-        octets, took = way.rate_span
-        assert octets * 8 / took == pytest.approx(20 * mbit, rel=0.1)
+        assert idle >= calibration.expected(way, asked)  # never early
+        octets, took = way.rate_span or (0, 1.0)
+        rate = pytest.approx(20 * mbit, rel=0.1)
+        if late and (
+            idle - calibration.expected(way, asked) >= 5 * ms or octets * 8 / took != rate
+        ):
+            pytest.skip(f"inconclusive, the computer was late: {'; '.join(late)}")
+        assert idle - calibration.expected(way, asked) < 5 * ms
+        assert octets * 8 / took == rate
 
 
 @pytest.mark.needs("netns", "userns", "ping")
