@@ -58,14 +58,16 @@ class Channel:
         self._number += 1
         message = {**request, "id": self._number, "fds": len(fds)}
         text = json.dumps(message).encode()
-        frame = _HEADER.pack(len(text), len(blob)) + text + blob
+        frame = [memoryview(part) for part in (_HEADER.pack(len(text), len(blob)), text, blob)]
         ancillary: list[tuple[int, int, array.array[int]]] = []
         if fds:
             ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
         try:
-            sent = self.sock.sendmsg([frame], ancillary)
-            if sent < len(frame):
-                self.sock.sendall(memoryview(frame)[sent:])
+            sent = self.sock.sendmsg(frame, ancillary)
+            for part in frame:
+                if sent < len(part):
+                    self.sock.sendall(part[sent:])
+                sent = max(0, sent - len(part))
         except (BrokenPipeError, ConnectionResetError) as error:
             if not self._drain():
                 raise ChannelClosedError("the supervisor of the lab is gone") from error

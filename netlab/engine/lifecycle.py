@@ -33,19 +33,24 @@ TOPOLOGY = "topology.json"
 
 
 def digest(topology: Topology) -> str:
-    """A short text that two equal topologies share."""
+    """A short text that two equal topologies share, and no others."""
     from hashlib import sha256
 
-    return sha256(repr(topology).encode()).hexdigest()[:16]
+    from netlab.model.dump import json_lines
+
+    found = sha256()
+    for line in json_lines(topology):
+        found.update(line.encode())
+    return found.hexdigest()[:16]
 
 
 def remember(folder: str, topology: Topology) -> None:
     """Write down, by rename, the network a lab has, for whoever wants to change it."""
-    from netlab.model.dump import dump_json
+    from netlab.model.dump import json_lines
 
     path = f"{folder}/{TOPOLOGY}"
     with open(f"{path}.new", "w") as file:  # noqa: PTH123
-        file.write(dump_json(topology))
+        file.writelines(json_lines(topology))
     os.replace(f"{path}.new", path)  # noqa: PTH105
 
 

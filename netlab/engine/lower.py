@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from netlab.engine import netem, netlink
@@ -104,6 +105,7 @@ class Indexes:
         return 1 if key[1] == "lo" else self.of[key]
 
 
+@lru_cache
 def sysctl_path(key: str) -> str:
     """Return the file of a dotted sysctl key; as for sysctl(8) a slash is a dot in a name."""
     return "/proc/sys/" + key.replace(".", "\0").replace("/", ".").replace("\0", "/")
@@ -112,6 +114,8 @@ def sysctl_path(key: str) -> str:
 class _Burst:
     """Messages gathered until their burst is full or something else has to happen."""
 
+    __slots__ = ("blob", "count", "forgiven", "last", "patches", "sequence", "start")
+
     def __init__(self, blob: bytearray) -> None:
         self.blob = blob
         self.start = len(blob)
@@ -119,6 +123,7 @@ class _Burst:
         self.last = b""
         self.sequence = 0
         self.patches: list[tuple[int, str]] = []
+        self.forgiven: list[int] = []
 
     def add(self, message: bytes, sequence: int, patches: tuple[tuple[int, str], ...] = ()) -> None:
         """Append a message; `patches` are places for descriptors, relative to it."""
@@ -137,6 +142,47 @@ class _Burst:
         return self.start, len(self.blob), self.sequence
 
 
+class _Config:
+    """What one node has to do, in order, and the bytes of its messages."""
+
+    __slots__ = ("blob", "burst", "items")
+
+    def __init__(self) -> None:
+        self.items: list[list[Any]] = []
+        self.blob = bytearray()
+        self.burst: _Burst | None = None
+
+    def message(self, message: bytes, sequence: int, *, forgiven: bool) -> None:
+        """Append a message; what is `forgiven` may find its object gone already."""
+        if self.burst is None or self.burst.full:
+            self.flush()
+            self.burst = _Burst(self.blob)
+        self.burst.add(message, sequence)
+        if forgiven:
+            self.burst.forgiven.append(sequence)
+
+    def other(self, item: list[Any]) -> None:
+        """Append what is no message: the messages so far come before it."""
+        self.flush()
+        self.items.append(item)
+
+    def flush(self) -> None:
+        """End the burst that is open, if one is."""
+        if self.burst is not None:
+            self.items.append(["netlink", *self.burst.end(), self.burst.forgiven])
+            self.burst = None
+
+    def written(self, blob: bytearray) -> list[list[Any]]:
+        """Write all messages behind others, so that one node's lie together; return the items."""
+        self.flush()
+        for item in self.items:
+            if item[0] == "netlink":
+                item[1] += len(blob)
+                item[2] += len(blob)
+        blob += self.blob
+        return self.items
+
+
 class _Lowering:
     def __init__(self, indexes: Indexes) -> None:
         self.indexes = indexes
@@ -145,9 +191,7 @@ class _Lowering:
         self.links: _Burst | None = None
         self.nodes: dict[str, list[Any]] = {}
         self.loopbacks: list[tuple[str, int]] = []
-        self.config: dict[str, list[Any]] = {}
-        self.messages: dict[str, list[tuple[bytes, int]]] = {}
-        self.forgiven: set[int] = set()
+        self.config: dict[str, _Config] = {}
         self.removed: list[Any] = []
         self.taken: list[Any] = []
         self.ended: list[Any] = []
@@ -164,11 +208,8 @@ class _Lowering:
             self.program.stages.append(["nodes", list(self.nodes.values())])
             self.nodes = {}
         elif self.kind == "config":
-            for node in self.config:
-                self.flush(node)
-            body = [[node, self.resolve(items)] for node, items in self.config.items() if items]
+            body = [[node, self.config.pop(node).written(blob)] for node in [*self.config]]
             self.program.stages.append(["config", body])
-            self.config = {}
         elif self.kind == "links":
             self.end_links()
         elif self.kind == "remove":
@@ -196,40 +237,19 @@ class _Lowering:
             self.program.stages[-1][1].append([start, end, last, self.links.patches])
         self.links = None
 
-    def flush(self, node: str) -> None:
-        """Put a node's pending messages behind what it had to do before."""
-        waiting = self.messages.pop(node, None)
-        if waiting:
-            self.config[node].append(waiting)
-
-    def resolve(self, items: list[Any]) -> list[Any]:
-        """Write a node's messages into the blob, so that one node's lie together."""
-        done: list[Any] = []
-        for item in items:
-            if isinstance(item[0], str):
-                done.append(item)
-                continue
-            burst = _Burst(self.program.blob)
-            forgiven = [sequence for _, sequence in item if sequence in self.forgiven]
-            for message, sequence in item:
-                if burst.full:
-                    done.append(["netlink", *burst.end(), forgiven])
-                    burst = _Burst(self.program.blob)
-                burst.add(message, sequence)
-            done.append(["netlink", *burst.end(), forgiven])
-        return done
+    def of(self, node: str) -> _Config:
+        """Return what a node has to do in this stage so far."""
+        found = self.config.get(node)
+        if found is None:
+            found = self.config[node] = _Config()
+        return found
 
     def send(self, node: str, message: bytes, sequence: int, *, forgiven: bool = False) -> None:
-        """Append to a node's burst; what is `forgiven` may find its object gone already."""
-        if forgiven:
-            self.forgiven.add(sequence)
-        self.config.setdefault(node, [])
-        self.messages.setdefault(node, []).append((message, sequence))
+        """Append to a node's burst."""
+        self.of(node).message(message, sequence, forgiven=forgiven)
 
     def other(self, node: str, item: list[Any]) -> None:
-        self.config.setdefault(node, [])
-        self.flush(node)
-        self.config[node].append(item)
+        self.of(node).other(item)
 
     def veth(self, a: VethEnd, b: VethEnd, sequence: int) -> None:
         assert self.links is not None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from netlab.engine.channel import Channel
-from netlab.engine.lower import Indexes, lower
+from netlab.engine.lower import Indexes, Program, lower
 from netlab.engine.state import Claim
 from netlab.errors import CapabilityError, EngineError, OperationError
 from netlab.machine.local import Agent, Local, Machine
@@ -70,14 +70,16 @@ class Supervisor:
         `meanwhile` is called once, while the kernel works.
         """
         self.channel.on_step = step
-        program = lower(plan.operations, self.indexes)
-        request: Json = {"do": "build", "program": program.stages, "step": step is not None}
-        number = self.channel.send(request, blob=program.blob)
-        self.told = describe(plan, self.indexes)
+        number = self._send(lower(plan.operations, self.indexes), step=step is not None)
         if meanwhile is not None:
             meanwhile()
+        self.told = describe(plan, self.indexes)
         answer = checked(self.channel.answer(number), plan)
         return int(answer["ns"])
+
+    def _send(self, program: Program, *, step: bool) -> int:
+        request: Json = {"do": "build", "program": program.stages, "step": step}
+        return self.channel.send(request, blob=program.blob)
 
     def hosts(self, text: str) -> None:
         """Give the processes of the lab a hosts file of their own."""

@@ -7,7 +7,7 @@ a later netlab that would choose otherwise still builds the same network.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -27,23 +27,49 @@ def dump(topology: Topology) -> str:
 
 def dump_json(topology: Topology) -> str:
     """Return the same as JSON, which `load` reads as well."""
-    return json.dumps(as_data(topology), indent=1) + "\n"
+    return "".join(json_lines(topology))
+
+
+def json_lines(topology: Topology) -> Iterator[str]:
+    """Return the lines of that JSON, one for each node and link; they are made one by one.
+
+    A large network need not be in memory a second time to be written down.
+    """
+    write = json.dumps
+    yield write(_frame(topology))[:-1]
+    nodes = (f"{write(name)}: {write(node)}" for name, node in _nodes(topology))
+    links = (write(link) for link in _links(topology))
+    for key, (opening, closing), lines in (("nodes", "{}", nodes), ("links", "[]", links)):
+        yield f', "{key}": {opening}'
+        before = "\n"
+        for line in lines:
+            yield before + line
+            before = ",\n"
+        yield closing
+    yield "}\n"
 
 
 def as_data(topology: Topology) -> dict[str, Any]:
     """Return the topology as the plain data of a topology file."""
+    return _frame(topology) | {"nodes": dict(_nodes(topology)), "links": _links(topology)}
+
+
+def _frame(topology: Topology) -> dict[str, Any]:
+    """Return all but the nodes and links."""
     data: dict[str, Any] = {
         "name": topology.name,
         "version": 1,
         "defaults": {"addressing": {"ipv4": False, "ipv6": False}},
-        "nodes": {node.name: _node(node) for node in topology.nodes if not node.hidden},
-        "links": _links(topology),
     }
     if topology.processes:
         data["processes"] = {process.name: _process(process) for process in topology.processes}
     if topology.validations:
         data["validate"] = [_validation(check) for check in topology.validations]
     return data
+
+
+def _nodes(topology: Topology) -> Iterator[tuple[str, dict[str, Any]]]:
+    return ((node.name, _node(node)) for node in topology.nodes if not node.hidden)
 
 
 def _node(node: Node) -> dict[str, Any]:
@@ -68,8 +94,11 @@ def _node(node: Node) -> dict[str, Any]:
 
 
 def _route(route: Route) -> dict[str, Any]:
-    options = {key: value for key, value in asdict(route.options).items() if value is not None}
-    return {"to": str(route.to), "via": str(route.via), "dev": route.dev, **options}
+    data: dict[str, Any] = {"to": str(route.to), "via": str(route.via), "dev": route.dev}
+    if route.options:
+        given = asdict(route.options)
+        data |= {key: value for key, value in given.items() if value is not None}
+    return data
 
 
 def _links(topology: Topology) -> list[dict[str, Any]]:

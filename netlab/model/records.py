@@ -246,7 +246,8 @@ Sysctls = Annotated[
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # What checks a kind of entry is built with the first one: most files have few kinds.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 QueueKind = Annotated[

@@ -298,10 +298,11 @@ class _Reading:
     def _model(self, model: type[Any], parent: Data, key: str, what: str) -> Any:
         """Check one entry of a mapping; an empty model stands for an absent or a bad one."""
         value = parent.get(key)
-        if value is None:
-            return model()
-        mark = self.places.value(parent, key)
-        return self._check(model, value, mark, what) or model()
+        if value is not None:
+            checked = self._check(model, value, self.places.value(parent, key), what)
+            if checked is not None:
+                return checked
+        return model.model_construct()  # its defaults need no check, nor what does the checking
 
     def _check(self, model: type[Any], value: object, mark: Mark, what: str) -> Any:
         """Return a model made of the data, or None after reporting every problem of it."""
