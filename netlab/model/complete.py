@@ -11,10 +11,10 @@ nothing twice: what failed in an earlier step is left out of the later ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface
-from typing import Any
+from typing import Any, NamedTuple
 
 from netlab.model import ospf
 from netlab.model.addressing import (
@@ -87,22 +87,16 @@ class _Wire:
     spec: LinkSpec
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """The addresses of a network, and what it belongs to."""
+class _Block(NamedTuple):
+    """The addresses of a network, and what it belongs to; blocks sort as they may overlap."""
 
     version: int
     first: int
-    last: int
-    group: int
-    what: str
+    negated_last: int  # of those that begin alike the widest comes first
+    group: int  # a segment, or beyond them a node with its loopback
+    number: int
     network: Network
     mark: Mark
-
-    @staticmethod
-    def of(network: Network, group: int, what: str, mark: Mark) -> _Block:
-        first, last = int(network.network_address), int(network.broadcast_address)
-        return _Block(network.version, first, last, group, what, network, mark)
 
 
 @dataclass(slots=True)
@@ -524,62 +518,78 @@ class _Completion:
         clashes: set[frozenset[int]] = set()
         blocks: list[_Block] = []
 
-        def check(address: AddressWithPrefix, mark: Mark, group: int) -> None:
+        def check(address: AddressWithPrefix, mark: Mark, group: int) -> tuple[int, int, int]:
+            """Report what is wrong with an address; return its version and network."""
+            version, number = address.version, int(address)
+            size = 1 << (32 if version == 4 else 128) - address.network.prefixlen
+            first = number & -size
             if wrong := bad_address(address):
                 self.problems.add(mark, f"address {address} {wrong}")
-                return
-            if _link_local(address):
-                return
-            key = address.version, int(address)
-            if key in users:
-                first, other = users[key]
-                self.problems.add(
-                    mark, f"address {address.ip} is used twice, first on line {first.line}"
-                )
-                clashes.add(frozenset((group, other)))
-            else:
-                users[key] = mark, group
+            elif not _link_local(version, number):
+                key = version, number
+                if key in users:
+                    before, other = users[key]
+                    self.problems.add(
+                        mark, f"address {address.ip} is used twice, first on line {before.line}"
+                    )
+                    clashes.add(frozenset((group, other)))
+                else:
+                    users[key] = mark, group
+            return version, first, first + size - 1
+
+        def block(place: tuple[int, int, int], network: Network, mark: Mark, group: int) -> None:
+            version, first, last = place
+            blocks.append(_Block(version, first, -last, group, len(blocks), network, mark))
 
         for group, segment in enumerate(segments):
-            networks: dict[Network, Mark] = {}
+            found: set[tuple[int, int, int]] = set()
+            ports: list[set[tuple[int, int, int]]] = []
             for port in segment.ports:
+                mine: set[tuple[int, int, int]] = set()
                 for address in port.addresses:
-                    check(address, port.spec.mark, group)
-                    if not _link_local(address):
-                        networks.setdefault(address.network, port.spec.mark)
-                    if address.version == 6 and port.mtu < MIN_MTU_IPV6:
+                    place = check(address, port.spec.mark, group)
+                    mine.add(place)
+                    if place not in found and not _link_local(*place[:2]):
+                        found.add(place)
+                        block(place, address.network, port.spec.mark, group)
+                    if place[0] == 6 and port.mtu < MIN_MTU_IPV6:
                         self.problems.add(
                             port.spec.mark,
                             f"address {address} needs an mtu of at least {MIN_MTU_IPV6}, "
                             f"this interface has {port.mtu}",
                         )
-            what = f"link {quoted(segment.name)}"
-            blocks += [_Block.of(n, group, what, mark) for n, mark in networks.items()]
-            self._warn_of_strangers(segment)
-        for group, node in enumerate(self.nodes.values(), start=len(segments)):
+                ports.append(mine)
+            if any(mine != ports[0] for mine in ports):
+                self._warn_of_strangers(segment)
+        named = [*self.nodes.values()]
+        for group, node in enumerate(named, start=len(segments)):
             for address in node.loopbacks:
-                check(address, node.mark, group)
-                what = f"the loopback of {quoted(node.name)}"
-                blocks.append(_Block.of(address.network, group, what, node.mark))
+                block(check(address, node.mark, group), address.network, node.mark, group)
 
-        blocks.sort(key=lambda block: (block.version, block.first, -block.last, block.group))
+        def what(group: int) -> str:
+            if group < len(segments):
+                return f"link {quoted(segments[group].name)}"
+            return f"the loopback of {quoted(named[group - len(segments)].name)}"
+
+        blocks.sort()
         widest: _Block | None = None
-        for block in blocks:
-            if widest and widest.version == block.version and block.first <= widest.last:
-                pair = frozenset((block.group, widest.group))
+        for one in blocks:
+            last = -one.negated_last
+            if widest and widest.version == one.version and one.first <= -widest.negated_last:
+                pair = frozenset((one.group, widest.group))
                 if len(pair) == 2 and pair not in clashes:
                     clashes.add(pair)
-                    self._report_overlap(block, widest)
-            if not widest or widest.version != block.version or block.last > widest.last:
-                widest = block
+                    self._report_overlap(one, widest, what)
+            if not widest or widest.version != one.version or last > -widest.negated_last:
+                widest = one
 
-    def _report_overlap(self, one: _Block, other: _Block) -> None:
+    def _report_overlap(self, one: _Block, other: _Block, what: Callable[[int], str]) -> None:
         """Report two networks of different links that overlap, where the later one is written."""
         first, second = sorted((one, other), key=lambda b: (b.mark.line, b.mark.column))
         self.problems.add(
             second.mark,
-            f"network {second.network} of {second.what} overlaps {first.network} of {first.what} "
-            f"(line {first.mark.line})",
+            f"network {second.network} of {what(second.group)} overlaps {first.network} of "
+            f"{what(first.group)} (line {first.mark.line})",
         )
 
     def _warn_of_strangers(self, segment: _Segment) -> None:
@@ -675,15 +685,16 @@ class _Completion:
             members: dict[tuple[int, int], list[Member]] = {}
             for port in segment.ports:
                 for address in port.addresses:
-                    if address.version != version or _link_local(address):
+                    number = int(address)
+                    if address.version != version or _link_local(version, number):
                         continue
-                    number, prefixlen = int(address.ip), address.network.prefixlen
+                    prefixlen = address.network.prefixlen
                     first = number >> (bits - prefixlen) << (bits - prefixlen)
                     member = Member(port.node, port.name, number)
                     members.setdefault((first, prefixlen), []).append(member)
             # A network inside another one of the same link (a warning) is part of the larger.
             for first, prefixlen in sorted(members, key=lambda network: network[1]):
-                if any(
+                if len(members) > 1 and any(
                     s.prefixlen < prefixlen
                     and first >> (bits - s.prefixlen) == s.first >> (bits - s.prefixlen)
                     for s in subnets[-len(members) :]
@@ -792,7 +803,9 @@ class _Completion:
             for end in (end for cable in cables for end in (cable.a, cable.b)):
                 mine += end.addresses if end.node == port.node else ()
             version = 4 if kind.family == "ipv4" else 6
-            found = [a.ip for a in mine if a.version == version and not _link_local(a)]
+            found = [
+                a.ip for a in mine if a.version == version and not _link_local(version, int(a))
+            ]
             if not found:
                 self.problems.add(
                     port.spec.mark,
@@ -886,7 +899,6 @@ def bad_address(address: AddressWithPrefix) -> str:
     return ""
 
 
-def _link_local(address: AddressWithPrefix) -> bool:
+def _link_local(version: int, number: int) -> bool:
     """Say whether an address belongs to its link alone (169.254.0.0/16, fe80::/10)."""
-    number = int(address)
-    return number >> 16 == 0xA9FE if address.version == 4 else number >> 118 == 0x3FA
+    return number >> 16 == 0xA9FE if version == 4 else number >> 118 == 0x3FA

@@ -97,8 +97,10 @@ def static_routes(
 
 # For each node its default next hop, and sets of destinations with another one.
 _Tables = dict[str, tuple[str | None, dict[str, int]]]
-# For next hops that are no default the prefixes, as (level, place) in the tree of prefixes.
-_Cover = list[tuple[int, int, str]]
+# For next hops that are no default the prefixes, in the order of their addresses.
+_Cover = list[tuple["_Prefix", str]]
+# A place in the tree of prefixes, with what its level lacks of the highest in the lower bits.
+_Prefix = int
 
 
 class _Graph:
@@ -112,6 +114,7 @@ class _Graph:
         self.hops: dict[str, dict[str, _Hop]] = {name: {} for name, yes in forwards.items() if yes}
         self.gateways: dict[str, dict[str, _Hop]] = {}
         self._networks: dict[tuple[int, int], IPv4Network | IPv6Network] = {}
+        self._covering: dict[_Prefix, IPv4Network | IPv6Network] = {}
         self._addresses: dict[int, IPv4Address | IPv6Address] = {}
         index = {id(subnet): bit for bit, subnet in enumerate(self.table.subnets)}
         for subnet in subnets:
@@ -160,23 +163,38 @@ class _Graph:
             if hop != default and (mine := mask & ~taken):
                 taken |= mine
                 wanted[hop] = mine
+        if not wanted:
+            return routes
         few = not aggregate and self.table.pieces(wanted.values()) <= SMALL_TABLE
-        found = self._exact(wanted) if few else []
-        if wanted and (not few or len(found) > SMALL_TABLE):
+        exact = self._exact(wanted) if few else []
+        if not few or len(exact) > SMALL_TABLE:
             if name not in covers:
                 covers[name] = self.table.fewest(tables, default, own)
             cover = covers[name]
             if cover is not None:
-                found = [(*self.table.block(level, place), hop) for level, place, hop in cover]
-            elif not few:
-                found = self._exact(wanted)
-        found.sort()
-        routes += [self._route(first, length, hops[hop]) for first, length, hop in found]
-        return routes
+                return routes + self._covered(cover, hops)
+            if not few:
+                exact = self._exact(wanted)
+        exact.sort()
+        return routes + [self._route(first, length, hops[hop]) for first, length, hop in exact]
 
     def _exact(self, wanted: Mapping[str, int]) -> list[tuple[int, int, str]]:
         exact = self.table.exact
         return [(*block, hop) for hop, mask in wanted.items() for block in exact(mask)]
+
+    def _covered(self, cover: _Cover, hops: Mapping[str, _Hop]) -> list[Route]:
+        networks, addresses = self._covering, self._addresses
+        routes: list[Route] = []
+        for prefix, hop in cover:
+            dev, address = hops[hop]
+            network, via = networks.get(prefix), addresses.get(address)
+            if network is None or via is None:
+                route = self._route(*self.table.block(*_level_and_place(prefix)), hops[hop])
+                networks[prefix] = route.to
+            else:
+                route = Route(network, via, dev)
+            routes.append(route)
+        return routes
 
     def _route(self, first: int, prefixlen: int, hop: _Hop) -> Route:
         network = self._networks.get((first, prefixlen))
@@ -435,6 +453,15 @@ def _bits(mask: int) -> Iterator[int]:
         mask ^= low
 
 
+def _prefix(level: int, place: int) -> _Prefix:
+    return place * (HIGHEST_TREE + 1) + HIGHEST_TREE - level
+
+
+def _level_and_place(prefix: _Prefix) -> tuple[int, int]:
+    place, lower = divmod(prefix, HIGHEST_TREE + 1)
+    return HIGHEST_TREE - lower, place
+
+
 class _Destinations:
     """Subnets in the order of their addresses, and the prefixes that cover sets of them."""
 
@@ -486,14 +513,18 @@ class _Destinations:
         for level in range(self.height):
             heads = self.heads[level + 1]
             pairs = [(one & heads, one >> (1 << level) & heads) for one in sets]
-            agreed = 0
-            for left, right in pairs:
-                agreed |= left & right
-            kept = (kept | kept >> (1 << level)) & heads
+            both = [left & right for left, right in pairs]
+            divided = heads  # where no next hop does for both halves
+            for mask in both:
+                divided &= ~mask
             sets = [
-                (left & right | (left | right) & heads & ~agreed) & ~kept for left, right in pairs
+                mask | (left | right) & divided
+                for mask, (left, right) in zip(both, pairs, strict=True)
             ]
-            sets[home] |= kept
+            if kept:
+                kept = (kept | kept >> (1 << level)) & heads
+                sets = [mask & ~kept for mask in sets]
+                sets[home] |= kept
             levels.append(sets)
         if self.boundless:
             levels[-1][home] |= 1  # there is no second default
@@ -505,16 +536,16 @@ class _Destinations:
             chosen = [theirs & mine for theirs, mine in zip(above, sets, strict=True)]
             open_ = self.heads[level]
             for mask in chosen:
-                open_ &= ~mask
+                open_ ^= mask
             for number, hop in enumerate(hops):
-                if hop is None or not open_:
-                    continue
-                taken = open_ & sets[number]
-                open_ ^= taken
-                chosen[number] |= taken
-                found += [(level, place, hop) for place in _bits(taken)]
+                if hop is not None and (taken := open_ & sets[number]):
+                    open_ ^= taken
+                    chosen[number] |= taken
+                    found += [(_prefix(level, place), hop) for place in _bits(taken)]
             if level:
-                above = [mask | mask << (1 << (level - 1)) for mask in chosen]
+                half = 1 << (level - 1)
+                above = [mask | mask << half for mask in chosen]
+        found.sort()
         return found
 
     @cached_property
