@@ -1,7 +1,7 @@
 """Packets that are not TCP, as a person thinks of them: ICMP messages, UDP datagrams, fragments.
 
-For captures of the size of a lab. ARP and neighbour discovery are left out: they say nothing of a
-connection.
+For captures of the size of a lab. Of a packet in a tunnel the inner one counts. ARP and neighbour
+discovery are left out: they say nothing of a connection.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from netlab.analysis import frames
 from netlab.analysis.frames import Frame
-from netlab.analysis.headers import Header, Packet, decode
+from netlab.analysis.headers import Header, Packet
 
 Ends = frozenset[tuple[str, int]]
 """Both addresses of a connection with their ports."""
@@ -72,7 +72,7 @@ def _numbered(one: Datagram, stream: int, opener: str) -> Datagram:
 
 def _datagram(frame: Frame) -> Iterator[Datagram]:
     """Yield the frame as a datagram, unless it is TCP, no IP, or talk between neighbours."""
-    packet = decode(frame.data, link=frame.link)
+    packet = frame.packet.innermost
     ip = packet.header("IPv4") or packet.header("IPv6")
     if ip is None:
         return

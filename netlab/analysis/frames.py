@@ -11,18 +11,16 @@ from pathlib import Path
 
 from netlab import _core
 from netlab.analysis.headers import Packet, decode
+from netlab.analysis.layers import LINK_TYPES
 from netlab.errors import CaptureError
-
-_LINKS = {
-    1: "ethernet", 0: "loop", 108: "loop", 12: "ip", 14: "ip", 101: "ip", 228: "ip", 229: "ip",
-    113: "cooked", 276: "cooked2",
-}  # fmt: skip
-"""Link types by their LINKTYPE_ number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame: `number` counts from 1, `length` is that on the wire, `data` what was kept."""
+    """One frame: `number` counts from 1, `length` is that on the wire, `data` what was kept.
+
+    `link` is the layer it begins with (`netlab.analysis.layers`), empty if nobody here knows it.
+    """
 
     number: int
     time_ns: int
@@ -42,13 +40,11 @@ def read(
     """Return the frames of a capture in their order; what is torn off its end is left out.
 
     At most `count` of them from frame `first` on, `snap` octets of each. CaptureError when the
-    file is no capture, or of a link type whose headers are not known here.
+    file is no capture.
     """
     try:
         rows = _core.frames(path, first=first, count=count, snap=snap)
     except OSError as error:
         raise CaptureError(f"cannot read {path}: {error.strerror or error}") from None
     for number, time_ns, length, link, data in rows:
-        if link not in _LINKS:
-            raise CaptureError(f"{path} holds frames of link type {link}")
-        yield Frame(number, time_ns, length, data, _LINKS[link])
+        yield Frame(number, time_ns, length, data, LINK_TYPES.get(link, ""))

@@ -1,6 +1,7 @@
 """TCP segments of a capture as a person thinks of them: who sent what to whom.
 
-One frozen value per TCP header, in the order of the capture, for captures of the size of a lab.
+One frozen value per TCP header, in tunnels too, in the order of the capture, for captures of the
+size of a lab.
 Sums over large captures are the business of `netlab.capture`.
 """
 
@@ -118,7 +119,7 @@ class Segment:
 
 
 _COLUMNS = (
-    "layer", "frame", "ts_ns", "stream", "from_orig", "flags", "seq", "ack", "seq_raw", "ack_raw",
+    "frame", "ts_ns", "stream", "from_orig", "flags", "seq", "ack", "seq_raw", "ack_raw",
     "len", "window_raw", "mss", "wscale", "sack_perm", "tsval", "tsecr", "retransmission",
     "fast_retransmission", "ip_id",
 )  # fmt: skip
@@ -132,9 +133,9 @@ def load(path: Path) -> tuple[Segment, ...]:
 
 
 def of_summary(summary: Summary, *, untimed: bool = False) -> tuple[Segment, ...]:
-    """Return the TCP segments of a summary, less those in tunnels.
+    """Return the TCP segments of a summary.
 
-    Those without a time are left out too, or with `untimed` have the time 0.
+    Those without a time are left out, or with `untimed` have the time 0.
     """
     flows = summary.flows
     ends = {
@@ -148,8 +149,8 @@ def of_summary(summary: Summary, *, untimed: bool = False) -> tuple[Segment, ...
     rows = zip(*map(summary.segments().column, _COLUMNS), strict=True)
     return tuple(
         _segment(ends[stream], frame, time_ns or 0, stream, *rest)
-        for layer, frame, time_ns, stream, *rest in rows
-        if layer == 0 and (untimed or time_ns is not None)
+        for frame, time_ns, stream, *rest in rows
+        if untimed or time_ns is not None
     )
 
 

@@ -3,7 +3,8 @@
 A *scene* is made of *passages* (every packet with the points that saw it, see
 `netlab.analysis.journey`), kept as columns so that a hundred thousand of them stay small, and of
 what was recorded beside: samples of tcp_info, states, the journal of the wires, marks of time.
-The octets of the headers travel apart, in one blob; `octets` in a passage is its place there.
+The octets of the headers travel apart, in one blob; `octets` in a passage is its place there,
+their number, and which of the `links` they begin with.
 
 Times are nanoseconds after `start_ns`, the first packet or event. Nothing here reads a clock.
 """
@@ -11,7 +12,7 @@ Times are nanoseconds after `start_ns`, the first packet or event. Nothing here 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,15 @@ from netlab.analysis.journey import Conversation, Journeys, Packet, Passage
 from netlab.analysis.samples import Samples
 from netlab.analysis.segments import Segment
 from netlab.analysis.states import History, reconstruct
-from netlab.errors import CaptureError, NetlabError
+from netlab.errors import NetlabError
 from netlab.recording import Recording
 
 MOST = 120_000
 """Passages of one scene; of larger captures the connections with findings come first."""
 LARGEST = 2_000_000
 """Segments of a connection that are looked at in order to show the first `MOST`."""
-SNAP = 160
-"""Octets kept of a packet: all its headers, for the inspector."""
+SNAP, TUNNELLED = 160, 320
+"""Octets kept of a packet, and of a segment in a tunnel: all its headers, for the inspector."""
 REBUILT = 20
 """Connections whose states are told."""
 LONGEST = 5_000
@@ -71,7 +72,7 @@ class Scene:
 class Captured:
     """One capture as a scene needs it: what is in it, and rows of segments by frame number.
 
-    `findings` stand with the frames they speak of.
+    `findings` stand with the frames they speak of; `octets` have the layer that they begin with.
     """
 
     path: Path
@@ -79,9 +80,8 @@ class Captured:
     packets: Sequence[Packet]
     rows: Mapping[int, int]
     columns: Mapping[str, Sequence[Any]]
+    octets: Mapping[int, tuple[str, bytes]]
     left_out: int = 0
-    octets: Mapping[int, bytes] = field(default_factory=dict[int, bytes])
-    link: str = "ethernet"
 
 
 _ROW = (
@@ -99,37 +99,23 @@ def look(path: Path) -> Captured:
     table = detailed.segments()
     found: Sequence[Packet] = segments.of_summary(detailed, untimed=True)
     shown = found[:MOST]
-    rows = {
-        frame: row
-        for row, (frame, layer) in enumerate(
-            zip(table.column("frame"), table.column("layer"), strict=True)
-        )
-        if layer == 0
+    layer = dict(zip(table.column("frame"), table.column("layer"), strict=True))
+    others = datagrams.load(path) if total <= MOST else ()
+    wanted = {packet.frame for packet in (*shown, *others)}
+    octets = {
+        frame.number: (frame.link, frame.data[: TUNNELLED if layer.get(frame.number) else SNAP])
+        for frame in frames.read(path, count=max(wanted, default=0), snap=TUNNELLED)
+        if frame.number in wanted
     }
-    others: tuple[Datagram, ...] = ()
-    octets: dict[int, bytes] = {}
-    link = "ethernet"
-    try:
-        if total <= MOST:
-            others = datagrams.load(path)
-        wanted = {packet.frame for packet in (*shown, *others)}
-        last = max(wanted, default=0)
-        for frame in frames.read(path, count=last, snap=SNAP):
-            if frame.number in wanted:
-                octets[frame.number] = frame.data
-                link = frame.link
-    except CaptureError:
-        pass  # a link layer that the inspector does not know: the ladder is drawn all the same
     concerned = Concerned(detailed, others)
     return Captured(
         path,
         [(finding, concerned.frames(finding)) for finding in detailed.findings()],
         journey.in_order((*shown, *others), untimed=detailed.totals["untimed"] > 0),
-        rows,
+        {frame: row for row, frame in enumerate(table.column("frame"))},
         {name: table.column(name) for name in _ROW},
-        max(0, total - len(shown)),
         octets,
-        link,
+        max(0, total - len(shown)),
     )
 
 
@@ -209,14 +195,15 @@ def _scene(
     start = min(times, default=0)
     places = list(captured)
     octets = bytearray()
+    links = sorted({link for one in captured.values() for link, _ in one.octets.values()})
     data: dict[str, Any] = {
         "name": name,
         "start_ns": str(start),
         "points": places,
-        "links": [one.link for one in captured.values()],
+        "links": links,
         "conversations": _conversations(ways, places, known["homes"]),
         "passages": {
-            **_passages(ways, captured, places, start, octets),
+            **_passages(ways, captured, places, start, links, octets),
             "why": _reasons(ways, drops),
         },
         "left_out": sum(one.left_out for one in captured.values()),
@@ -285,6 +272,7 @@ def _passages(
     captured: Mapping[str, Captured],
     places: Sequence[str],
     start: int,
+    links: Sequence[str],
     octets: bytearray,
 ) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: [] for name in (
@@ -293,7 +281,7 @@ def _passages(
     )}  # fmt: skip
     place = {point: at for at, point in enumerate(places)}
     for passage in ways.passages:
-        _append(columns, passage, captured, place, start, octets)
+        _append(columns, passage, captured, place, start, links, octets)
     return columns
 
 
@@ -320,13 +308,14 @@ def _append(
     captured: Mapping[str, Captured],
     place: Mapping[str, int],
     start: int,
+    links: Sequence[str],
     octets: bytearray,
 ) -> None:
     packet, first = passage.packet, passage.sights[0]
     source = captured[first.point]
     tcp = not isinstance(packet, Datagram)
     row = source.rows.get(packet.frame) if tcp else None
-    kept = source.octets.get(packet.frame, b"")
+    link, kept = source.octets.get(packet.frame, ("", b""))
 
     def of(name: str) -> Any:
         return None if row is None else source.columns[name][row]
@@ -349,7 +338,7 @@ def _append(
         "lost": -1 if passage.lost_after is None else place[passage.lost_after],
         "text": packet.text if isinstance(packet, Datagram) else None,
         "sights": [v for s in passage.sights for v in (place[s.point], s.time_ns - start, s.frame)],
-        "octets": [len(octets), len(kept)] if kept else None,
+        "octets": [len(octets), len(kept), links.index(link)] if kept else None,
     }
     octets += kept
     for name, value in values.items():

@@ -199,7 +199,8 @@ def test_frames_are_read_from_where_one_wants_and_cut_to_size(tmp_path: Path) ->
         ("ethernet", bytes(12) + b"\x81\0\x20\x05\x08\0", "VLAN"),
         ("cooked", bytes(14) + b"\x08\0", "cooked capture"),
         ("cooked2", b"\x08\0" + bytes(18), "cooked capture v2"),
-        ("loop", b"\x02\0\0\0", "loopback"),
+        ("null", b"\x02\0\0\0", "loopback"),
+        ("loop", b"\0\0\0\x02", "loopback"),
         ("ip", b"", "IPv4"),
     ],
 )

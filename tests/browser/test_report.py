@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from playwright.sync_api import Page
 from netlab import notebook
 from netlab.analysis import headers, journal
 from netlab.analysis.frames import read
+from netlab.analysis.layers import LINK_TYPES
 from netlab.analysis.segments import Segment
 from netlab.report import bundle, document, page
 from tests.analysis import journals
+from tests.analysis.encapsulations import LINKS, TEREDO, TUNNELS
 from tests.browser import layout
 from tests.browser.conftest import LABS, Watched, plotly
 from tests.browser.traffic import bulk
+from tests.capture import pcaps
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -39,6 +43,29 @@ def test_a_click_on_a_segment_shows_its_headers(tmp_path: Path, watched: Watched
     names = inspector.locator(".nl-header > summary").all_inner_texts()
     assert [name.split()[0] for name in names[:3]] == ["Ethernet", "IPv4", "TCP"]
     assert "TCP checksum is right" in inspector.inner_text()
+    watched.quiet()
+
+
+def test_a_tunnel_is_shown_layer_by_layer(tmp_path: Path, watched: Watched) -> None:
+    capture = tmp_path / "a.pcap"
+    talk = pcaps.fast_retransmit(link=lambda p: pcaps.ether(TUNNELS["vxlan"](p)))
+    capture.write_bytes(pcaps.pcap(talk))
+    path = tmp_path / "a.html"
+    path.write_text(document.of_captures({"a": capture}), encoding="utf-8")
+    opened = watched.open(path)
+    opened.locator("[data-index]").nth(3).click()
+    inspector = opened.locator(".nl-inspector")
+    assert "10.0.0.1:40000 sends 1000 octets" in inspector.inner_text()
+    names = ["Ethernet", "IPv4", "UDP", "VXLAN", "Ethernet", "IPv4", "TCP"]
+    summaries = inspector.locator(".nl-header:not(.nl-option) > summary")
+    assert [text.split()[0] for text in summaries.all_inner_texts()] == names
+    shown = inspector.locator(".nl-header:not(.nl-option)")
+    assert shown.evaluate_all("all => all.map(e => e.open)") == [False] * 5 + [True] * 2
+    boxes = inspector.locator(".nl-layer")
+    assert [text.split()[0] for text in boxes.all_inner_texts()] == [*names, "data"]
+    boxes.nth(3).click()
+    assert "VXLAN, 8 octets. Tunnel" in inspector.locator(".nl-said").first.inner_text()
+    assert "checksum of the IPv4 header at octet 14 is right" in inspector.inner_text()
     watched.quiet()
 
 
@@ -396,14 +423,28 @@ def test_plots_of_many_packets_are_thinned_until_one_comes_near(
     watched.quiet()
 
 
+def encapsulated() -> Iterator[tuple[bytes, str]]:
+    """Yield a packet over every link, and in every tunnel, with the layer that it begins with."""
+    ways = [
+        *(LINKS[name] for name in LINKS),
+        *((101, wrap) for wrap in (*TUNNELS.values(), *TEREDO.values())),
+    ]
+    for version in (4, 6):
+        for number, wrap in ways:
+            if version == 6 or wrap not in TEREDO.values():
+                packet = pcaps.fast_retransmit(link=wrap, version=version)[3]
+                yield packet.data[:200], LINK_TYPES[number]
+
+
 def test_the_page_decodes_headers_as_the_library_does(watched: Watched, tmp_path: Path) -> None:
     frames = [
         (frame.data[:160], frame.link)
         for capture in sorted(LABS.glob("*/recording/*/captures/*.pcap"))
         for frame in read(capture, count=12)
     ]
+    frames += [(data, link) for data, link in encapsulated()]
     draw = random.Random(7)
-    for data, link in draw.sample(frames, min(len(frames), 300)):  # and damaged in every way
+    for data, link in draw.sample(frames, min(len(frames), 500)):  # and damaged in every way
         broken = bytearray(data[: draw.randrange(len(data) + 1)])
         for _ in range(draw.randrange(4)):
             if broken:

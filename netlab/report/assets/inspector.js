@@ -38,7 +38,7 @@ export class Inspector {
       this.element.append(html("p", { class: "nl-hint" }, "The octets of this packet were not kept here."));
       return;
     }
-    const link = this.scene.links[p.points[0].point];
+    const link = this.scene.links[p.octets[2]];
     const packet = decode(octets, link, this.scene.shared.layouts);
     const boxes = new Map();
     const reveal = (header) => {
@@ -46,11 +46,10 @@ export class Inspector {
       boxes.get(header).scrollIntoView({ block: "nearest" });
     };
     this.element.append(stack(packet, p, reveal), ...verdicts(packet, p));
-    let inner = null;
-    for (const header of packet.headers) {
+    const innermost = packet.headers.indexOf(innermostIp(packet));
+    for (const [place, header] of packet.headers.entries()) {
       const box = html("details", { class: header.inside ? "nl-header nl-option" : "nl-header" });
-      box.open = ["IPv4", "IPv6", "TCP", "UDP", "ICMP", "ICMPv6"].includes(header.name) && header !== inner;
-      inner = header;
+      box.open = place >= innermost && ["IPv4", "IPv6", "TCP", "UDP", "ICMP", "ICMPv6"].includes(header.name);
       boxes.set(header, box);
       box.append(html("summary", {}, header.name, html("small", {}, ` ${header.length} octets · ${header.source}`)));
       box.append(grid(header), table(header));
@@ -93,8 +92,14 @@ export class Inspector {
   }
 }
 
+// The header of the packet that all others carry; what an ICMP error quotes is none.
+function innermostIp(packet) {
+  const icmp = packet.headers.findIndex((h) => h.name.startsWith("ICMP"));
+  const before = icmp < 0 ? packet.headers : packet.headers.slice(0, icmp);
+  return before.findLast((h) => h.name === "IPv4" || h.name === "IPv6");
+}
+
 const LAYERS = {
-  Ethernet: "Link layer: brings the frame to the next machine on this link, by MAC addresses; every hop replaces it.",
   IPv4: "Internet layer: brings the packet from address to address, router by router; it promises neither arrival nor order.",
   IPv6: "Internet layer: brings the packet from address to address, router by router; it promises neither arrival nor order.",
   TCP: "Transport layer: makes an ordered stream of octets between two ports out of packets that may be lost or overtaken.",
@@ -119,7 +124,7 @@ function stack(packet, p, open) {
     part.setAttribute("aria-label", `${name}, ${length} octets`);
     part.style.flexGrow = Math.max(14, Math.min(length, 60));
     part.addEventListener("click", () => {
-      said.textContent = `${name}, ${length} octets. ${LAYERS[name] ?? "It lies between the others."}`;
+      said.textContent = `${name}, ${length} octets. ${(header?.about || LAYERS[name]) ?? "It lies between the others."}`;
       if (header) open(header);
     });
     box.append(part);
@@ -129,11 +134,12 @@ function stack(packet, p, open) {
 
 function verdicts(packet, p) {
   const found = [];
-  const v4 = packet.headers.find((h) => h.name === "IPv4");
-  if (v4 && v4.sum !== undefined) {
-    const said = v4.of("checksum");
-    found.push(v4.sum === null ? "IPv4 checksum cannot be checked" : v4.sum === said ? "IPv4 checksum is right"
-      : `IPv4 checksum is wrong, should be 0x${v4.sum.toString(16).padStart(4, "0")}`);
+  const inner = innermostIp(packet);
+  const carrying = packet.headers.slice(0, packet.headers.indexOf(inner));
+  for (const v4 of [...carrying, inner].filter((h) => h?.sum !== undefined)) {
+    const name = v4 === inner ? "IPv4 checksum" : `checksum of the IPv4 header at octet ${v4.octet}`;
+    found.push(v4.sum === null ? `${name} cannot be checked` : v4.sum === v4.of("checksum") ? `${name} is right`
+      : `${name} is wrong, should be 0x${v4.sum.toString(16).padStart(4, "0")}`);
   }
   const words = { good: "TCP checksum is right", bad: "TCP checksum is wrong", partial: "TCP checksum was left to the network card" };
   if (p.checksum) found.push(words[p.checksum] || `TCP checksum: ${p.checksum}`);
