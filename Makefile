@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
+# Test modules are rewritten when they are compiled: once, not in every process of every run.
+unexport PYTHONDONTWRITEBYTECODE
 JUNIT ?= .make
 SECONDS_PER_TARGET ?= 60
 ROUNDS ?= 20

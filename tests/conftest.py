@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -152,6 +154,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="kill at every point of the large lab too, not at a sample (half an hour)",
     )
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
+
+
+_NEEDING_FILE = re.compile(r"^pytestmark = (\[\s*)?pytest\.mark\.needs\(", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Spare the tests without privileges the import of files in which every test needs some."""
+    if config.getoption("-m") != "not needs" or collection_path.suffix != ".py":
+        return None
+    return _NEEDING_FILE.search(collection_path.read_text()) is not None or None
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported and collected out of every later round of the garbage collector."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.conftest import ROOT, browser
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 LABS = ROOT / "labs"
 
@@ -54,6 +57,8 @@ class Watched:
 @pytest.fixture(scope="package")
 def chromium() -> Generator[Browser]:
     """Return the distribution's Chromium, headless."""
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
         yield running

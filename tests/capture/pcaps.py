@@ -14,6 +14,7 @@ Times are integers in nanoseconds. Whatever is random takes its `random.Random` 
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -51,15 +52,16 @@ class Packet:
 
 
 def internet_checksum(data: bytes) -> int:
-    """Return the ones' complement sum of RFC 1071."""
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    """Return the complement of the ones' complement sum of RFC 1071.
+
+    2¹⁶ ≡ 1 (mod 2¹⁶ - 1), so the sum of the words is the whole number's remainder; that of data
+    which is not all zeros is never 0.
+    """
+    number = int.from_bytes(data) << (len(data) % 2 * 8)
+    return 0xFFFF - (number % 0xFFFF or 0xFFFF) if number else 0xFFFF
 
 
+@functools.cache
 def packed(address: str) -> bytes:
     """Return an IPv4 or IPv6 address as it travels."""
     return ip_address(address).packed

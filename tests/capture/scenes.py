@@ -1,11 +1,12 @@
 """Named synthetic captures: the corners of the analysis and of the file formats.
 
-Each scene is a function that returns the bytes of a file. The differential test runs all of them
-through tshark and netlab; other tests pick the one they need.
+Each scene is a function that returns the bytes of a file, made when it is first asked for. The
+differential test runs all of them through tshark and netlab; other tests pick what they need.
 """
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable
 from random import Random
@@ -23,21 +24,18 @@ def scene(make: Scene) -> Scene:
     return make
 
 
-def listing(packets: list[Packet]) -> Scene:
-    """Return a scene of these packets in a nanosecond pcap."""
-    return lambda: pcaps.pcap(packets, nano=True)
-
-
 # Whole scripts over both IP versions, every link, every container.
 
 for version in (4, 6):
     for name in ("handshake", "zero_window", "keep_alive", "fast_retransmit"):
         script = getattr(pcaps, name)
-        SCENES[f"{name.replace('_', '-')}-ipv{version}"] = listing(script(version=version))
+        SCENES[f"{name.replace('_', '-')}-ipv{version}"] = lambda s=script, v=version: pcaps.pcap(
+            s(version=v), nano=True
+        )
     for side in ("sender", "receiver"):
         for seed in (1, 2, 3):
-            SCENES[f"lossy-ipv{version}-{side}-{seed}"] = listing(
-                pcaps.lossy_transfer(Random(seed), seen_at=side, version=version)
+            SCENES[f"lossy-ipv{version}-{side}-{seed}"] = lambda s=seed, e=side, v=version: (
+                pcaps.pcap(pcaps.lossy_transfer(Random(s), seen_at=e, version=v), nano=True)
             )
     for name, (linktype, link) in pcaps.LINKS.items():
         SCENES[f"link-{name}-ipv{version}"] = lambda t=linktype, w=link, v=version: pcaps.pcap(
@@ -769,3 +767,7 @@ def mixture() -> bytes:
 def empty() -> bytes:
     """A header and nothing else."""
     return pcaps.pcap([])
+
+
+for name, make in SCENES.items():
+    SCENES[name] = functools.cache(make)

@@ -1,4 +1,8 @@
-"""The notebooks run from top to end in a fresh kernel; guides become notebooks that are valid."""
+"""The notebooks run from top to end in a fresh kernel; guides become notebooks that are valid.
+
+nbformat and nbclient are imported where they are used: their dependencies take seconds, which
+every process that collects tests would pay.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
-from traitlets.config import Config
 
 import netlab
 from netlab.errors import NetlabError
@@ -39,6 +40,9 @@ def executed(cells: Any, folder: Path) -> Any:
     The kernel is spoken to over sockets in a folder: TCP ports, which are chosen before the kernel
     begins, may be somebody else's by then.
     """
+    from nbclient import NotebookClient
+    from traitlets.config import Config
+
     with tempfile.TemporaryDirectory(prefix="netlab-test-") as sockets:
         config = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"})
         client = NotebookClient(cells, timeout=120, kernel_name="python3", config=config)
@@ -52,6 +56,8 @@ def outputs(cells: Any) -> str:
 
 @pytest.mark.parametrize("name", ["tour", "congestion", "investigation"])
 def test_notebooks_run_from_top_to_end(name: str, tmp_path: Path) -> None:
+    import nbformat
+
     cells = nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4)
     assert outputs(cells) == json.dumps([[]] * len(cells["cells"])), "kept without outputs"
     done = executed(cells, tmp_path)
@@ -63,6 +69,8 @@ def test_notebooks_run_from_top_to_end(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", discovery.names())
 def test_every_guide_is_a_notebook(name: str) -> None:
+    import nbformat
+
     lab = discovery.find(name)
     made = notebook(name, guide.load(lab))
     nbformat.validate(nbformat.from_dict(made))
@@ -75,6 +83,8 @@ def test_every_guide_is_a_notebook(name: str) -> None:
 
 def test_a_guide_is_played_on_the_kept_recording(tmp_path: Path) -> None:
     """Everything but the run itself: the kept recording stands in for it."""
+    import nbformat
+
     made = notebook("handshake", guide.load(discovery.find("handshake")))
     for cell in made["cells"]:
         source = cell["source"]
@@ -104,6 +114,8 @@ nbformat.write(client.execute(), "done.ipynb")
 @pytest.mark.needs("netns", "userns", "tcpdump", "ss", "nft")
 def test_a_lab_runs_in_a_kernel_that_is_not_root() -> None:
     """The guide of the handshake, its undelayed variations run by whoever runs the kernel."""
+    import nbformat
+
     prefix = ordinary_prefix()
     if prefix is None:
         pytest.skip("no other user to be")
