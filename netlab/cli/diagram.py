@@ -7,10 +7,28 @@ import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from netlab.errors import UsageError
+
+if TYPE_CHECKING:
+    from netlab.analysis.segments import Segment
+
+
+def tcp_segments(file: Path) -> tuple[Segment, ...]:
+    """Return the TCP segments of a capture; UsageError, with the reason, where it has none."""
+    from netlab.analysis import segments
+    from netlab.analysis.capture import summarize
+
+    summary = summarize(file, segments=True)
+    rows = segments.of_summary(summary)
+    if not rows:
+        unknown = ", ".join(map(str, summary.totals["unknown_link_types"]))
+        hint = f"netlab does not read packets of link type {unknown}" if unknown else None
+        raise UsageError(f"{file} has no TCP segments with a time stamp", hint=hint)
+    return rows
 
 
 @click.command()
@@ -36,10 +54,8 @@ def diagram(
     from netlab.analysis import segments
     from netlab.report.ladder import ladder
 
-    rows = segments.load(file)
+    rows = tcp_segments(file)
     streams = sorted({row.stream for row in rows})
-    if not rows:
-        raise UsageError(f"{file} has no TCP segments with a time stamp")
     if stream is not None and stream not in streams:
         raise UsageError(
             f"{file} has no TCP connection {stream}", hint=f"it has 0 to {streams[-1]}"

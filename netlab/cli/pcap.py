@@ -619,9 +619,10 @@ def _head(result: Summary, capture: str) -> list[str]:
     for key, text in (("arp", "ARP"), ("fragments", "fragments"), ("tunnelled", "tunnelled")):
         if totals[key]:
             other.append(f"{totals[key]:,} {text}")
-    unread = sum(totals["undecodable"].values()) + sum(totals["unknown_link_types"].values())
+    unread = sum(totals["undecodable"].values())
     if unread:
-        other.append(f"{unread:,} not decoded")
+        links = ", ".join(map(str, totals["unknown_link_types"]))
+        other.append(f"{unread:,} not decoded" + (f" (link type {links} unknown)" if links else ""))
     rest = f"; packets: {', '.join(other)}" if other else ""
     lines.append(tables.wrapped(f"flows: {flows or 'none'}{rest}"))
     lost = [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from netlab.cli.diagram import tcp_segments
 from netlab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,10 +48,8 @@ def of_capture(
     from netlab.analysis import segments
     from netlab.analysis.states import reconstruct
 
-    rows = segments.load(file)
+    rows = tcp_segments(file)
     streams = sorted({row.stream for row in rows})
-    if not rows:
-        raise UsageError(f"{file} has no TCP segments with a time stamp")
     if stream is not None and stream not in streams:
         hint = f"it has {streams[0]} to {streams[-1]}"
         raise UsageError(f"{file} has no TCP connection {stream}", hint=hint)
