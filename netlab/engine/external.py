@@ -155,6 +155,8 @@ def _refuse_interface(name: str) -> None:
 
 def translated(plan: Plan, wanted: Sequence[External]) -> Plan:
     """Return a plan whose nats take the interfaces that lead out for outside ones."""
+    if not wanted:
+        return plan
     out: dict[str, tuple[str, ...]] = {}
     for one in wanted:
         out[one.node] = (*out.get(one.node, ()), one.interface)

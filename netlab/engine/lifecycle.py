@@ -115,6 +115,7 @@ def up(
         started.agent.ended(5.0)
         held.release()
         stack.pop_all()
+    del plan, started  # what they hold is written down now, and read again
     found = state.read(held.folder)
     if found is None:
         raise EngineError(f"the lab {lab!r} ended as soon as it was up")

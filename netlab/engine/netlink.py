@@ -197,7 +197,8 @@ def address(
     if isinstance(given, IPv4Interface):
         body = _IFADDR.pack(AF_INET, length, 0, 0, index) + local
         if length < 31:
-            body += attribute(4, given.network.broadcast_address.packed)  # IFA_BROADCAST
+            broadcast = int(given) | (1 << 32 - length) - 1
+            body += attribute(4, broadcast.to_bytes(4))  # IFA_BROADCAST
     else:
         body = _IFADDR.pack(AF_INET6, length, 0x02, 0, index) + local  # IFA_F_NODAD
     return message(DELADDR if remove else NEWADDR, 0 if remove else CREATE | EXCL, body, sequence)

@@ -87,7 +87,8 @@ class Supervisor:
 
     def commit(self, **extra: Any) -> None:
         """Let the lab be seen and, if it is detached, outlive us; `extra` goes into its state."""
-        checked(self.channel.request({"do": "commit", "describe": {**self.told, **extra}}))
+        told, self.told = {**self.told, **extra}, {}
+        checked(self.channel.request({"do": "commit", "describe": told}))
 
     def namespaces(self) -> dict[str, str]:
         """Return by node what /proc calls its network namespace, such as `net:[4026532001]`."""

@@ -150,6 +150,11 @@ def _included(path: Path) -> str:
 
 def _loads(text: str, file: str, stem: str, settings: Sequence[str]) -> Topology:
     problems = Problems(file)
+    return complete(_spec(text, file, stem, settings, problems), problems)
+
+
+def _spec(text: str, file: str, stem: str, settings: Sequence[str], problems: Problems) -> Spec:
+    """Return what a text asks for; its data and their places are not needed any longer."""
     places = Places()
     data, found = read(text, places)
     problems.found += found
@@ -160,8 +165,7 @@ def _loads(text: str, file: str, stem: str, settings: Sequence[str]) -> Topology
     if isinstance(data, dict):
         composer = Composer(places, problems, _included)
         data = composer.compose(cast("Data", data), Path(file), settings)
-    spec = _Reading(data, places, problems, file, stem).spec()
-    return complete(spec, problems)
+    return _Reading(data, places, problems, file, stem).spec()
 
 
 @lru_cache
