@@ -71,15 +71,16 @@ class Stamp:
 
 def stamp(recording: Recording) -> Stamp:
     """Return the stamp of a recording."""
+    topology = _topology(recording)
     doubts = (
-        *_calibration(recording),
-        *_captures(recording),
-        *_wires(recording),
+        *_calibration(recording, topology),
+        *_captures(recording, topology),
+        *_wires(recording, topology),
         *_samplers(recording),
     )
     load = Load.of(recording)
     if load is not None:
-        doubts += (*_machine(load), *_programs(load), *_disciplines(load, _topology(recording)))
+        doubts += (*_machine(load), *_programs(load), *_disciplines(load, topology))
     return sum_up(doubts, watched=load is not None)
 
 
@@ -154,8 +155,7 @@ def _few(count: int, total: int, what: str) -> Iterator[Doubt]:
         yield Doubt("invalid" if count > FEW * total else "suspect", what)
 
 
-def _calibration(recording: Recording) -> Iterator[Doubt]:
-    topology = _topology(recording)
+def _calibration(recording: Recording, topology: Topology | None) -> Iterator[Doubt]:
     known = {link.name: link for link in (topology.links if topology else ())}
     try:
         measured = calibration.read(recording)
@@ -169,8 +169,8 @@ def _calibration(recording: Recording) -> Iterator[Doubt]:
                 yield Doubt(level, f"link '{name}' before the run: {what}")
 
 
-def _captures(recording: Recording) -> Iterator[Doubt]:
-    longest = _longest_frames(_topology(recording))
+def _captures(recording: Recording, topology: Topology | None) -> Iterator[Doubt]:
+    longest = _longest_frames(topology)
     for name in recording.files("captures/*.json"):
         counts = _record(recording, name)
         where = str(counts.get("where", ""))
@@ -201,8 +201,7 @@ def _longer(recording: Recording, name: str, limit: int) -> int:
         return 0  # a check that wants to look into it says so
 
 
-def _wires(recording: Recording) -> Iterator[Doubt]:
-    topology = _topology(recording)
+def _wires(recording: Recording, topology: Topology | None) -> Iterator[Doubt]:
     known = {link.name: link for link in (topology.links if topology else ())}
     for name in recording.files("wire/*.json"):
         for link, counters in _record(recording, name).get("links", {}).items():

@@ -393,10 +393,10 @@ def ones_complement(data: bytes) -> int:
     """Return the checksum of RFC 1071 over some octets, as it is written into a header."""
     if len(data) % 2:
         data += b"\0"
-    total = sum(int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    # 2^16 is 1 more than 0xffff: the sum is a remainder, and 0 only where everything is.
+    whole = int.from_bytes(data, "big")
+    total = whole % 0xFFFF or (0xFFFF if whole else 0)
+    return total ^ 0xFFFF
 
 
 def pseudo_header(source: bytes, destination: bytes, protocol: int, length: int) -> bytes:

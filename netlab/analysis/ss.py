@@ -107,24 +107,26 @@ _MILLISECONDS = frozenset(
 )
 
 
+_CUT = re.compile(r'[()"]|\s+')
+
+
 def tokens(text: str) -> list[str]:
     """Cut at blanks that are outside parentheses and double quotes."""
     found: list[str] = []
-    current: list[str] = []
-    depth, quoted = 0, False
-    for char in text:
-        if char == '"':
+    begin, depth, quoted = 0, 0, False
+    for match in _CUT.finditer(text):
+        sign = match.group()
+        if sign == '"':
             quoted = not quoted
-        elif not quoted and char in "()":
-            depth = max(0, depth + (1 if char == "(" else -1))
-        if char.isspace() and depth == 0 and not quoted:
-            if current:
-                found.append("".join(current))
-                current = []
-        else:
-            current.append(char)
-    if current:
-        found.append("".join(current))
+        elif sign in ("(", ")"):
+            if not quoted:
+                depth = max(0, depth + (1 if sign == "(" else -1))
+        elif depth == 0 and not quoted:
+            if match.start() > begin:
+                found.append(text[begin : match.start()])
+            begin = match.end()
+    if begin < len(text):
+        found.append(text[begin:])
     return found
 
 

@@ -31,7 +31,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -447,21 +447,20 @@ def _told(item: Item) -> frozenset[State] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Walk:
-    """A state reached at a cost; ties go to the walk whose silent events come later."""
+    """A state reached at a cost; ties go to the walk whose silent events come later.
+
+    `born`: there has been a connection on the way; there is but one in a history.
+    """
 
     cost: int
     early: int
     state: State
     steps: tuple[Transition, ...] = ()
+    born: bool = False
 
     @property
     def rank(self) -> tuple[int, int]:
         return self.cost, self.early
-
-    @property
-    def born(self) -> bool:
-        """Whether there has been a connection; there is but one in a history."""
-        return any(step.after not in _NOBODY for step in self.steps)
 
     @property
     def key(self) -> tuple[State, bool]:
@@ -480,7 +479,8 @@ class _Walk:
         if self.steps:
             at_ns = max(at_ns, self.steps[-1].at_ns)
         change = Transition(endpoint, at_ns, self.state, after, event, item.evidence)
-        return _Walk(self.cost + cost, self.early + early, after, (*self.steps, change))
+        born = self.born or after not in _NOBODY
+        return _Walk(self.cost + cost, self.early + early, after, (*self.steps, change), born)
 
 
 _Walks = dict[tuple[State, bool], _Walk]
@@ -567,9 +567,7 @@ class _Search:
             ends = TABLE.get((walk.state, item.event), ())
             for end in ends:
                 yield walk.step(end, item.event, item, self.endpoint, 0)
-            yield _Walk(
-                walk.cost + (_SKIPPED if ends else _IDLE), walk.early, walk.state, walk.steps
-            )
+            yield replace(walk, cost=walk.cost + (_SKIPPED if ends else _IDLE))
         elif walk.state in item.states:
             yield walk
         else:

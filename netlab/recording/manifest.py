@@ -9,7 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 SCHEMA = 1
 
@@ -72,9 +76,16 @@ class Manifest:
         return json.dumps(asdict(self), indent=1, sort_keys=False, ensure_ascii=False) + "\n"
 
 
+@cache
+def _validator() -> TypeAdapter[Manifest]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Manifest)
+
+
 def parse(text: str) -> Manifest:
     """Return the manifest written in `text`; ValueError with one sentence if it is none."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         raw: Any = json.loads(text)
@@ -86,7 +97,7 @@ def parse(text: str) -> Manifest:
     if isinstance(schema, int) and schema > SCHEMA:
         raise ValueError(f"schema {schema} is newer than the {SCHEMA} this netlab reads")
     try:
-        return TypeAdapter(Manifest).validate_python(raw)
+        return _validator().validate_python(raw)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
