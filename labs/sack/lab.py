@@ -105,9 +105,9 @@ def lose_some_of_many(
     client, server = stage.node("client"), stage.node("server")
     to = address(stage.topology, "server")
     client.run(["sh", "-c", f"ip route change $(ip route show default) initcwnd {flight}"])
+    server.run(["sh", "-c", f"test ! -e {DEFER} || echo 0 >{DEFER}"])  # each segment its SACK
     if transfers == 1:  # many would only fill the disk; their counters tell enough
         stage.capture("client:eth0", filter=f"tcp port {PORT}", snaplen=96)
-        server.run(["sh", "-c", f"test ! -e {DEFER} || echo 0 >{DEFER}"])  # each segment its SACK
     common = ("--port", PORT, "--reply", 1, "--congestion", "cubic")
     with ExitStack() as stack:
         if transfers > 1:
