@@ -31,7 +31,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -567,7 +567,8 @@ class _Search:
             ends = TABLE.get((walk.state, item.event), ())
             for end in ends:
                 yield walk.step(end, item.event, item, self.endpoint, 0)
-            yield replace(walk, cost=walk.cost + (_SKIPPED if ends else _IDLE))
+            cost = walk.cost + (_SKIPPED if ends else _IDLE)
+            yield _Walk(cost, walk.early, walk.state, walk.steps, walk.born)
         elif walk.state in item.states:
             yield walk
         else:
