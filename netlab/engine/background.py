@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from netlab.engine.channel import Channel
 from netlab.engine.execute import Command
@@ -47,22 +50,40 @@ def start(lab: Lab, connection: Channel, command: Command, name: str | None) -> 
 def lines(lab: Lab, node: str | None, *, follow: bool) -> Iterator[str]:
     """The lines in the logs of a lab or a node, each after `NODE PROGRAM STREAM: `.
 
-    With `follow` it goes on until the lab ends.
+    With `follow` it goes on until the lab ends, with what its programs said last: the files stay
+    open, so they can be read when they are gone.
     """
-    read: dict[Path, int] = {}
-    while True:
-        alive = follow and is_alive(lab.folder)
-        pattern = f"{node}/*.log" if node is not None else "*/*.log"
-        for path in sorted((lab.path / "logs").glob(pattern)):
-            program, stream, _ = path.name.rsplit(".", 2)
-            with path.open("rb") as file:
-                file.seek(read.get(path, 0))
-                for line in file:
-                    if alive and not line.endswith(b"\n"):
-                        break  # half a line; the rest will come
-                    read[path] = read.get(path, 0) + len(line)
-                    text = line.decode(errors="replace").rstrip("\n")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    files: dict[Path, BinaryIO] = {}
+    with contextlib.ExitStack() as stack:
+        while True:
+            alive = follow and is_alive(lab.folder)
+            for path in _logs(lab, node):
+                if path not in files:
+                    with contextlib.suppress(FileNotFoundError):  # the lab has just ended
+                        files[path] = stack.enter_context(path.open("rb"))
+            for path, file in sorted(files.items()):
+                program, stream, _ = path.name.rsplit(".", 2)
+                for text in _new_lines(file, whole=alive):
                     yield f"{path.parent.name} {program} {stream}: {text}"
-        if not alive:
+            if not alive:
+                return
+            time.sleep(EVERY)
+
+
+def _logs(lab: Lab, node: str | None) -> list[Path]:
+    """The logs that are there now; none when the directory goes away meanwhile."""
+    try:
+        return list((lab.path / "logs").glob(f"{node or '*'}/*.log"))
+    except FileNotFoundError:
+        return []
+
+
+def _new_lines(file: BinaryIO, *, whole: bool) -> Iterator[str]:
+    """The lines that were not read yet; if only whole ones, the rest of the last is for later."""
+    while line := file.readline():
+        if whole and not line.endswith(b"\n"):
+            file.seek(-len(line), os.SEEK_CUR)
             return
-        time.sleep(EVERY)
+        yield line.decode(errors="replace").rstrip("\n")
