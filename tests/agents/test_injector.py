@@ -128,7 +128,7 @@ def test_a_forged_packet_arrives(
         capture = stage.capture("h2:eth0", filter="tcp")
         send = (*python_agent("injector"), "send", "--source", source, "--destination", target)
         stage.node("h1").run([*send, "tcp", "--dport", "80", "--checksum", "bad"])
-        stage.until(lambda: capture.packets, timeout=10, what="the packet")
+        stage.until(lambda: capture.packets, timeout=60, what="the packet")
         capture.stop()
     path = notebook.path / "captures" / "h2.eth0.pcap"
     packet = next(frames.read(path)).packet

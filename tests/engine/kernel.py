@@ -89,7 +89,7 @@ def differences(one: object, other: object, path: str = "") -> list[str]:
 
 
 def settled_differences(
-    one: Callable[[], object], other: object | Callable[[], object], patience: float = 5.0
+    one: Callable[[], object], other: object | Callable[[], object], patience: float = 30.0
 ) -> list[str]:
     """Say where two states differ once the kernel has had its time.
 

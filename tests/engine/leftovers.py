@@ -75,7 +75,7 @@ def mounts(directory: Path) -> list[str]:
     return [line for line in text.splitlines() if str(directory) in line]
 
 
-def remains(taken: Footprint, patience: float = 5.0) -> list[str]:
+def remains(taken: Footprint, patience: float = 30.0) -> list[str]:
     """Wait until nothing of a lab is left alive; what still is after `patience` is returned."""
     end = time.monotonic() + patience
     while True:

@@ -11,18 +11,23 @@ from netlab.engine.node import Ready, RunningNode
 
 _PYTHON = ("/usr/bin/python3", "-I", "-S", "-u", "-c")
 _RECEIVE = """
-import signal, socket, struct
+import contextlib, signal, socket, struct
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+with contextlib.suppress(PermissionError):  # a user namespace may not
+    sock.setsockopt(socket.SOL_SOCKET, 33, 1 << 22)  # SO_RCVBUFFORCE: some seconds of the stream
+seen, stop = [], []
+signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+sock.settimeout(0.05)
 sock.bind(("", 9999))
 print("listening")
-seen = []
-def end(*_):
-    print("got", *seen)
-    raise SystemExit
-signal.signal(signal.SIGTERM, end)
 while True:
-    seen.append(*struct.unpack("!I", sock.recv(4)))
+    try:
+        seen.append(*struct.unpack("!I", sock.recv(4)))
+    except TimeoutError:  # the queue is empty
+        if stop:
+            break
+print("got", *seen)
 """
 _SEND = """
 import signal, socket, struct, sys, time
@@ -62,8 +67,8 @@ def numbered(sender: RunningNode, receiver: RunningNode, address: object) -> Gen
         with sender.spawn("send", argv, ready=Ready.line("sending")) as source:
             yield stream
             source.signal(signal.SIGTERM)
-            stream.sent = int(source.wait(10).stdout.split()[-1])
+            stream.sent = int(source.wait(60).stdout.split()[-1])
         # The last one is in the receiver's queue, or on its way through as many nodes as there are.
         sender.run(["ping", "-c1", "-W5", str(address)])
         sink.signal(signal.SIGTERM)
-        stream.arrived = tuple(map(int, sink.wait(10).stdout.split()[2:]))
+        stream.arrived = tuple(map(int, sink.wait(60).stdout.split()[2:]))

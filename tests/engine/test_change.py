@@ -134,7 +134,7 @@ def test_a_node_that_goes_takes_its_programs_along(tmp_path: Path) -> None:
     with nodes_of(lab, tmp_path) as nodes:
         running = nodes["c"].spawn("sleeper", ["sleep", "1000"])
         become(topology("row"))
-        assert running.wait(5).status == -9
+        assert running.wait(60).status == -9
     with pytest.raises(ProcessLookupError):
         os.kill(running.pid, 0)
 
@@ -179,7 +179,7 @@ def test_what_was_changed_by_hand_is_changed_back(tmp_path: Path) -> None:
     lab = state.find("changing")
     assert difference(lab, wanted)
     lab = become(wanted)
-    assert state_of(lab, tmp_path) == before
+    assert settled_differences(lambda: state_of(lab, tmp_path), before) == []
     assert not difference(lab, wanted)
 
 
@@ -191,7 +191,7 @@ def test_what_the_kernel_refuses_leaves_the_lab_as_it_was(tmp_path: Path) -> Non
         become(loads(f"name: changing\n{dedent(wrong)}"))
     assert [found.id for found in state.labs()] == ["changing"]
     lab = state.find("changing")
-    assert state_of(lab, tmp_path) == before
+    assert settled_differences(lambda: state_of(lab, tmp_path), before) == []
     become(topology("row"))
 
 
@@ -201,7 +201,7 @@ def test_a_schedule_that_differs_makes_the_link_anew(tmp_path: Path) -> None:
     lab, _ = lifecycle.up(loads(text % "1000s"))
     lab = become(loads(text % "100ms"))
     with nodes_of(lab, tmp_path) as nodes:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while float(nodes["a"].run(["ping", "-c1", "b"]).stdout.split("time=")[1].split()[0]) < 14:
             assert time.monotonic() < end
     assert difference(lab, loads(text % "100ms")).plan.operations == ()

@@ -86,9 +86,10 @@ def test_a_busy_loop_beside_one_program_is_in_the_stamp(writer: RecordingWriter)
 @pytest.mark.needs("netns", "userns")
 def test_timeouts_grow_with_the_scale(writer: RecordingWriter) -> None:
     with open_stage(loads(PAIR, "pair.yaml"), writer) as stage:
-        stage._channel.patience = 4.0  # pyright: ignore[reportPrivateUsage]
         node = stage.node("a")
+        stage._channel.patience = 100.0  # pyright: ignore[reportPrivateUsage]
         assert node.run(["sleep", "0.5"], timeout=0.3).status == 0
+        stage._channel.patience = 4.0  # pyright: ignore[reportPrivateUsage]
         with pytest.raises(CommandError, match=r"longer than 0\.8 s"):
             node.run(["sleep", "30"], timeout=0.2)
         with pytest.raises(NotReadyError, match=r"waited 0\.8 s in vain for a miracle"):

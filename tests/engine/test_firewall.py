@@ -46,9 +46,9 @@ try:
     print(s.recv(100).decode().strip(), s.getsockopt(6, 2))
     if len(sys.argv) > 4:
         time.sleep(float(sys.argv[4]))
-        s.send(b"x")
-        time.sleep(0.1)
-        s.send(b"y")
+        for _ in range(100):  # the answer to one of them makes the next one fail
+            s.send(b"x")
+            time.sleep(0.1)
         print("sent")
 except OSError as error:
     print(type(error).__name__)
@@ -69,10 +69,14 @@ def served(stage: Stage, node: str) -> Generator[None]:
         yield
 
 
-def ask(node: RunningNode, address: object, port: int = 80, *more: object) -> str:
-    wait = "0.4" if not more else "2"
-    words = [*PYTHON, ASK, str(address), str(port), wait, *map(str, more)]
-    return node.run(words).stdout.strip()
+def ask(node: RunningNode, address: object, port: int = 80, *more: object, wait: float = 20) -> str:
+    words = [*PYTHON, ASK, str(address), str(port), str(wait), *map(str, more)]
+    return node.run(words, timeout=60).stdout.strip()
+
+
+def silent(node: RunningNode, address: object, port: int = 80) -> bool:
+    """Nobody answers."""
+    return ask(node, address, port, wait=0.4) == "TimeoutError"
 
 
 def test_a_nat_hides_the_inside_and_forgets(
@@ -100,7 +104,7 @@ def test_unsolicited_packets_may_vanish(notebook: Notebook, language: str) -> No
     topology = loads(NAT.format(unsolicited="drop"))
     with open_stage(topology, notebook) as stage, served(stage, "inside"):
         for address in topology.addresses("inside"):
-            assert ask(stage.node("outside"), address) == "TimeoutError"
+            assert silent(stage.node("outside"), address)
 
 
 RULES = """\
@@ -121,7 +125,7 @@ def test_rules_drop_reject_reset_and_clamp(notebook: Notebook, language: str) ->
         a, b = stage.node("a"), topology.addresses("b")[0]
         assert ask(a, b, 79) == "ConnectionRefusedError"
         assert ask(a, b, 81) in ("ConnectionRefusedError", "OSError")
-        assert ask(a, b, 83) == "TimeoutError"
+        assert silent(a, b, 83)
         clamped = int(ask(a, b, 80).split()[1])
         assert clamped == 1000 - 12  # the time stamp option takes its part of each segment
 
@@ -164,7 +168,7 @@ def test_a_kernel_without_the_family_inet_has_the_same_from_iptables(tmp_path: P
     file, program = tmp_path / "hidden.yaml", tmp_path / "ask.py"
     file.write_text(NAT.format(unsolicited="reset"))
     program.write_text(ASK)
-    ask = f"/usr/bin/python3 {program} {outside} 80 5"
+    ask = f"/usr/bin/python3 {program} {outside} 80 20"
     done = in_guest(["sh", "-euc", GUEST.format(file=file, ask=ask)])
     assert done.status == 0, done.stderr.decode()
     told = done.stdout.decode()

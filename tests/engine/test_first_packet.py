@@ -17,7 +17,7 @@ from tests.engine.conftest import Notebook
 
 pytestmark = pytest.mark.needs("netns", "ping")
 
-SLOW_MS = 100  # a lost neighbour solicitation or a late carrier costs 1000
+SLOW_MS = 500  # a lost neighbour solicitation or a late carrier costs 1000
 
 
 @pytest.mark.parametrize(

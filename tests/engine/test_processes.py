@@ -48,7 +48,7 @@ def test_programs_run_for_the_length_of_a_stage_each_ready_before_the_next(
 """)
     with open_stage(given, notebook) as stage:
         said = notebook.path / "nodes/b/second.stdout.log"
-        stage.until(lambda: said.read_text() == "found\n", timeout=5, what="the second to say so")
+        stage.until(lambda: said.read_text() == "found\n", timeout=60, what="the second to say so")
 
 
 @live
@@ -106,7 +106,7 @@ def test_a_program_has_the_environment_and_the_folder_it_is_given(
 """)
     lab, _ = lifecycle.up(given, rootless=rootless)
     try:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not (ended := lifecycle.inspect("programs")["ended"]):
             assert time.monotonic() < end
             time.sleep(0.01)
@@ -124,7 +124,7 @@ def test_always_means_also_after_success(
     given = topology("  again: { node: a, command: [echo, run], restart: always }\n")
     with open_stage(given, notebook) as stage:
         said = notebook.path / "nodes/a/again.stdout.log"
-        stage.until(lambda: said.read_text().count("run") >= 3, timeout=10, what="three runs")
+        stage.until(lambda: said.read_text().count("run") >= 3, timeout=60, what="three runs")
 
 
 @live
@@ -147,7 +147,7 @@ def test_programs_of_a_detached_lab_stay_and_are_restarted(rootless: bool) -> No
     lab, _ = lifecycle.up(given, rootless=rootless)
     try:
         logs = lab.path / "logs" / "a"
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while (logs / "fails.stdout.log").read_text().count("run") < 3:
             assert time.monotonic() < end
             time.sleep(0.02)
@@ -178,4 +178,4 @@ def test_a_program_runs_as_another_user(notebook: Notebook) -> None:
     given = topology("  other: { node: a, command: [id, -un], user: nobody }\n")
     with open_stage(given, notebook) as stage:
         path = notebook.path / "nodes/a/other.stdout.log"
-        stage.until(lambda: path.read_text() == "nobody\n", timeout=5, what="the user's name")
+        stage.until(lambda: path.read_text() == "nobody\n", timeout=60, what="the user's name")

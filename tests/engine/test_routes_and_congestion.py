@@ -77,7 +77,7 @@ def test_connections_of_a_node_have_its_congestion_control(
             with stage.node(node).spawn("listen", ["/usr/bin/python3", "-c", listener]):
                 stage.until(
                     lambda node=node: ":9 " in stage.node(node).run(["ss", "-Hltn"]).stdout,
-                    timeout=5,
+                    timeout=60,
                     what="the listener",
                 )
                 told = stage.node("h1").run(["/usr/bin/python3", "-c", CONNECT, str(target)])

@@ -83,7 +83,7 @@ def test_twenty_labs_at_once_from_one_file(rootless: bool) -> None:
             null = os.open(os.devnull, os.O_RDWR)
             assert execute.start(connection, wanted, (null,) * 3) == 0
             os.close(null)
-            event = connection.event(execute.TAG, ("exit",), 20)
+            event = connection.event(execute.TAG, ("exit",), 60)
             assert event is not None
             assert event["status"] == 0
             connection.close()

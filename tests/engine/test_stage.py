@@ -63,7 +63,7 @@ def test_run_returns_what_a_program_said_and_how_it_ended(stage: Stage) -> None:
 def test_run_does_not_wait_for_what_a_program_left_behind(stage: Stage) -> None:
     began = time.monotonic()
     assert stage.node("h1").run(["sh", "-c", "sleep 30 & echo done"]).stdout == "done\n"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,10 @@ def test_a_command_that_takes_too_long_is_killed_with_its_children(stage: Stage)
     argv = ["sh", "-c", "sleep 60 & trap '' TERM; wait; sleep 60"]
     with pytest.raises(CommandError, match=r"took longer than 0\.1 s and was killed"):
         stage.node("h1").run(argv, timeout=0.1)
-    assert "sleep 60" not in stage.node("h1").run(["ps", "ax"]).stdout
+    stage.until(
+        lambda: "sleep 60" not in stage.node("h1").run(["ps", "ax"]).stdout,
+        timeout=20, what="the kernel to end it",
+    )  # fmt: skip
 
 
 def test_a_port_is_ready_only_when_a_new_socket_waits_on_it(stage: Stage) -> None:
@@ -121,7 +124,7 @@ def test_output_and_outcome_of_a_program_lie_in_the_recording(
 
     argv = ["sh", "-c", "echo out; echo err >&2"]
     with stage.node("h1").spawn("program", argv) as running:
-        done = running.wait(5)
+        done = running.wait(60)
     folder = notebook.path / "nodes" / "h1"
     assert (folder / "program.stdout.log").read_text() == "out\n"
     assert (folder / "program.stderr.log").read_text() == "err\n"
@@ -139,7 +142,7 @@ def test_a_background_program_that_dies_early_is_an_error_at_the_end_of_its_bloc
         pytest.raises(CommandError, match=r"'dies' .* ended early: exit status 9.*\n  no luck"),
         stage.node("h1").spawn("dies", ["sh", "-c", "echo no luck >&2; exit 9"]) as running,
     ):
-        running.wait(5)
+        running.wait(60)
 
 
 def test_stopping_is_gentle_first_and_certain_in_the_end(stage: Stage) -> None:
@@ -156,7 +159,7 @@ def test_processes_of_the_lab_have_a_pid_on_the_machine(stage: Stage) -> None:
     with stage.node("h1").spawn("sleeper", ["sleep", "60"]) as running:
         line = Path(f"/proc/{running.pid}/cmdline")
         stage.until(
-            lambda: line.read_bytes() == b"sleep\x0060\x00", timeout=5, what="the command line"
+            lambda: line.read_bytes() == b"sleep\x0060\x00", timeout=30, what="the command line"
         )
 
 
@@ -197,10 +200,10 @@ def test_packets_are_held_until_released(
         node.hold(Match(tcp_flags="syn,ack", mask="syn,ack", sport=5000)) as held,
         client.spawn("client", ["/usr/bin/python3", "-I", "-S", "-c", connect]) as running,
     ):
-        stage.until(lambda: held.packets() > 0, timeout=5, what="a SYN-ACK to be held")
+        stage.until(lambda: held.packets() > 0, timeout=60, what="a SYN-ACK to be held")
         assert "SYN-SENT" in client.run(["ss", "-tan"]).stdout
         held.release()
-        assert running.wait(10).status == 0
+        assert running.wait(60).status == 0
         assert held.packets() >= 1
     if tool == "nft":
         assert node.run(["nft", "list", "ruleset"]).stdout == ""

@@ -89,7 +89,7 @@ def test_sigkill_between_any_two_requests(
             survived(lab)
             lifecycle.down(state.find("struck"))
         assert remains(taken) == [], f"before request {count}, {victim} killed"
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while (state.labs() or [*state.directories()]) and time.monotonic() < end:
             time.sleep(0.01)  # a trial dies after its controller
         assert state.labs() == []

@@ -51,7 +51,7 @@ def test_what_fits_passes_inside_of_udp_also_after_a_reboot(rootless: bool, tmp_
                 ready = Ready.line("listening on", stream="stderr")
                 with nodes["r"].spawn(f"seen{number}", dump, ready=ready) as seen:
                     assert " 1 received" in nodes["h1"].run(ping(1450)).stdout
-                    told = seen.wait(10)
+                    told = seen.wait(60)
                 assert "vni 42" in told.stdout
                 assert "172.16.0.1 > 172.16.0.2: ICMP echo request" in told.stdout
                 too_large = nodes["h1"].run(ping(1451), check=False)

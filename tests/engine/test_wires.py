@@ -26,6 +26,7 @@ from netlab.plan.backend import Backend
 from netlab.plan.build import build
 from netlab.plan.operations import Plan
 from tests.engine.conftest import Notebook
+from tests.pings import assert_least_rtt
 
 pytestmark = pytest.mark.needs("netns", "userns")
 
@@ -35,7 +36,7 @@ to, count = sys.argv[1], int(sys.argv[2])
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 for number in range(count):
     sock.sendto(number.to_bytes(4, "big"), (to, 9999))
-    if number % 50 == 0:
+    if number % 10 == 0:  # a wire that has to wait for a processor finds all in its queue
         time.sleep(0.002)
 """
 # Three segments of data, each acknowledged before the next is sent.
@@ -102,9 +103,8 @@ def test_ten_delays_of_10_ms_each_way_are_a_round_trip_of_200_ms(
     links = "".join(f"  - {{ends: {a}-{b}, delay: 10ms}}\n" for a, b in pairwise(names))
     chain = loads(f"name: chain\nnodes: {{{nodes}}}\nlinks:\n{links}")
     with open_stage(chain, notebook, rootless=rootless, impair=Backend.WIRE) as stage:
-        told = stage.node("n0").run(["ping", "-c", "20", "-i", "0.05", "-q", "n10"], timeout=30)
-    least = float(told.stdout.split("=")[-1].split("/")[0])
-    assert 200 <= least <= 220
+        argv = ["ping", "-c", "20", "-i", "0.05", "-q", "n10"]
+        assert_least_rtt(lambda: stage.node("n0").run(argv, timeout=30).stdout, 200, 220)
 
 
 @pytest.mark.needs("tun", "root")
@@ -125,8 +125,7 @@ def test_packet_sockets_do_where_there_is_no_tap(notebook: Notebook, rootless: b
     with open_stage(topology, notebook, rootless=rootless, plan=ported(topology)) as stage:
         assert kind_of(stage, "a") == "veth"
         argv = ["ping", "-4", "-c", "20", "-i", "0.05", "-s", "8972", "-M", "do", "-q", "b"]
-        told = stage.node("a").run(argv, timeout=30).stdout
-    assert 20 <= float(told.split("=")[-1].split("/")[0]) <= 22
+        assert_least_rtt(lambda: stage.node("a").run(argv, timeout=30).stdout, 20, 22)
     counters = json.loads((notebook.path / "wire" / "x.json").read_text())["links"]["x"]
     assert {counters[end]["kind"] for end in "ab"} == {"packet"}
 
@@ -163,7 +162,7 @@ def test_a_wire_that_is_gone_is_a_cable_that_is_cut(notebook: Notebook) -> None:
             assert "LOWER_UP" in node.run(look).stdout
             (wire,) = (p for p in lifecycle.inspect(lab.id)["processes"] if p["name"] == "wire")
             os.kill(wire["pid"], signal.SIGKILL)
-            end = time.monotonic() + 10
+            end = time.monotonic() + 60
             while "NO-CARRIER" not in (told := node.run(look).stdout):
                 assert time.monotonic() < end, told
         assert lifecycle.broken(lab) == ["x"]
@@ -191,18 +190,20 @@ def test_the_second_segment_of_data_is_lost_once(notebook: Notebook) -> None:
     with open_stage(two(words), notebook) as stage:
         there, here = stage.capture("a:eth0"), stage.capture("b:eth0")
         with stage.node("b").spawn("talk", python(TALK)) as talking:
-            stage.until(lambda: listens(stage), timeout=10, what="the server to listen")
+            stage.until(lambda: listens(stage), timeout=60, what="the server to listen")
             stage.node("a").run(python(SPEAK, address(stage, "b")), timeout=20)
-            talking.wait(10)
+            talking.wait(60)
         there.stop()
         here.stop()
     dropped = [r for r in journal(notebook) if r.verdict is Verdict.EXACT]
     assert len(dropped) == 1
     sent = data(notebook.path / "captures" / "a.eth0.pcap")
-    assert [row["seq"] for row in sent] == [1, 101, 101, 201]
     assert (sent[1]["seq_raw"], sent[1]["ack_raw"], sent[1]["len"]) == dropped[0].key[2:]
+    # Of what follows nothing is lost; a busy machine may see one more sent for want of patience.
+    seqs = [row["seq"] for row in sent]
     arrived = [row["seq"] for row in data(notebook.path / "captures" / "b.eth0.pcap")]
-    assert arrived == [1, 101, 201]
+    assert arrived == [seqs[0], *seqs[2:]]
+    assert set(arrived) == {1, 101, 201}
 
 
 def listens(stage: Stage) -> bool:
@@ -221,7 +222,11 @@ def test_a_wire_that_is_killed_ends_the_lab_with_its_name(notebook: Notebook) ->
         open_stage(two("delay: 1ms"), notebook, impair=Backend.WIRE) as stage,
     ):
         stage.node("a").run(python(SENDER, address(stage, "b"), "100"))
-        stage.settle(0.4, because="the journal is written every 0.2 s")
+        written = notebook.path / "wire" / "x.journal"
+        stage.until(
+            lambda: written.exists() and written.stat().st_size >= 128 + 100 * 64,
+            timeout=60, what="the journal to have them",
+        )  # fmt: skip
         os.kill(pid_of_wire(notebook), signal.SIGKILL)
         stage.settle(30, because="it must not take so long")
     assert time.monotonic() - began < 20
@@ -236,7 +241,7 @@ def test_a_wire_killed_in_the_last_moment_is_noticed(notebook: Notebook) -> None
         open_stage(two("delay: 1ms"), notebook, impair=Backend.WIRE) as stage,
     ):
         os.kill(pid_of_wire(notebook), signal.SIGKILL)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while Path(f"/proc/{pid_of_wire(notebook)}").exists() and time.monotonic() < end:
             time.sleep(0.01)
     assert stage.topology.name == "wires"
@@ -252,7 +257,7 @@ def test_a_wire_dies_with_the_supervisor(notebook: Notebook) -> None:
         status = dict(line.split(":\t") for line in (wire / "status").read_text().splitlines())
         os.kill(int(status["PPid"]), signal.SIGKILL)
         stage.settle(30, because="it must not take so long")
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while wire.exists() and time.monotonic() < end:
         time.sleep(0.01)
     assert not wire.exists()
@@ -265,10 +270,10 @@ def pid_of_wire(notebook: Notebook) -> int:
 
 @pytest.mark.needs("ping")
 def test_a_schedule_runs_on_the_wires_own_clock(notebook: Notebook) -> None:
-    words = "delay: 1ms, schedule: [{at: 500ms, for: 1s, delay: 40ms}]"
+    words = "delay: 1ms, schedule: [{at: 1500ms, for: 1s, delay: 40ms}]"
     with open_stage(two(words), notebook, impair=Backend.WIRE) as stage:
-        told = stage.node("a").run(["ping", "-c", "20", "-i", "0.1", "b"], timeout=30).stdout
-    assert "20 received" in told
+        told = stage.node("a").run(["ping", "-c", "30", "-i", "0.1", "b"], timeout=60).stdout
+    assert "30 received" in told
     # When each came, and for how long it was to stay: whatever else the computer had to do.
     seen = [
         (one.arrival_ns / 1e9, round((one.departure_ns - one.late_ns - one.arrival_ns) / 1e6))
