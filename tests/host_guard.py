@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 MARK = "NETLAB_TEST_SESSION"
-PATIENCE = 5.0
+PATIENCE = 20.0
 # Devices that exist in every namespace once their module is loaded.
 FALLBACK = frozenset(
     (

@@ -21,7 +21,7 @@ CHANGES = {
     "echo 1 >/proc/sys/net/ipv4/ip_forward": "  /proc/sys/net/ipv4/ip_forward: 0 became 1",
     "nft add table inet left": "  nft ruleset",
     "mount -t tmpfs none /mnt": "+ mount /mnt",
-    "sleep 30 >/dev/null 2>&1 &": "+ process",
+    "sleep 300 >/dev/null 2>&1 &": "+ process",
     "mkdir -p /run/netns; touch /run/netns/left": "+ /run/netns/left",
 }
 
@@ -42,7 +42,7 @@ def session(tmp_path: Path, command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*argv, "sh", "-c", inner, "sh", sys.executable, "-c", program],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        timeout=60, check=False,
+        timeout=200, check=False,
     )  # fmt: skip
 
 

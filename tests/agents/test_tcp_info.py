@@ -172,8 +172,8 @@ p = subprocess.Popen([sys.executable, "-I", "-S", os.environ["AGENT"], "--for", 
 assert p.stdout.readline() == "sampling\\n"
 b = socket.create_connection(("127.0.0.1", 8080)); c, _ = a.accept()
 def states(): return open("/proc/net/tcp").read()
-import time; time.sleep(0.2)
-b.close(); time.sleep(0.2); c.close(); time.sleep(0.2)
+import time; time.sleep(0.4)
+b.close(); time.sleep(0.4); c.close(); time.sleep(0.4)
 p.terminate(); assert p.wait() == 0
 """
     lines = inside(program)

@@ -150,6 +150,7 @@ def test_what_a_black_hole_swallows_is_seen_to_vanish(tmp_path: Path, watched: W
     opened = watched.open(report("pmtu-black-hole", tmp_path))
     opened.get_by_label("variation").select_option("black-hole")
     opened.get_by_label("which packets").select_option("trouble")
+    redrawn(opened)
     lost = opened.locator(".nl-lost")
     assert lost.count() > 5
     assert opened.locator(".nl-cross").count() == lost.count()
@@ -172,7 +173,7 @@ def test_two_variations_stand_side_by_side(tmp_path: Path, watched: Watched) -> 
 def test_time_to_scale_keeps_the_order_and_the_distances(tmp_path: Path, watched: Watched) -> None:
     opened = watched.open(report("pmtu-black-hole", tmp_path))
     opened.get_by_label("time to scale").check()
-    opened.wait_for_timeout(100)
+    redrawn(opened)
     tops: list[list[float]] = opened.evaluate(
         """() => [...document.querySelectorAll('.nl-packet')].map(g =>
              [parseFloat(g.querySelector('.nl-line').getAttribute('d').slice(1).split(' ')[1]),
@@ -303,8 +304,10 @@ def test_plots_are_drawn_when_they_come_into_view(tmp_path: Path, watched: Watch
     plots = opened.locator(".nl-plot")
     assert len(set(plots.evaluate_all(ranges))) == 1
     plots.first.evaluate("e => Plotly.relayout(e, {'xaxis.range': [0.001, 0.002]})")
-    opened.wait_for_timeout(200)
-    assert set(plots.evaluate_all(ranges)) == {"0.001000000,0.002000000"}
+    wanted = "0.001000000,0.002000000"
+    every = f"() => ({ranges})([...document.querySelectorAll('.nl-plot')])"
+    opened.wait_for_function(f"{every}.every(range => range === '{wanted}')", timeout=60_000)
+    assert set(plots.evaluate_all(ranges)) == {wanted}
     names = plots.evaluate_all("all => all.map(e => e.getAttribute('aria-label')).join()")
     assert "undefined" not in names
     watched.quiet()
@@ -413,11 +416,12 @@ def test_plots_of_many_packets_are_thinned_until_one_comes_near(
     assert most == first.evaluate("e => e.full[0].y.reduce((a, b) => Math.max(a, b))")
     near = "e => Plotly.relayout(e, {'xaxis.range': [1, 1.01]}).then(() => 0)"
     first.evaluate(near)
-    opened.wait_for_timeout(300)
     exact = """e => {
       const within = e.full[0].x.filter(x => x !== null && x >= 1 && x <= 1.01).length;
       return [within, e.data[0].x.filter(x => x !== null && x >= 1 && x <= 1.01).length];
     }"""
+    all_of_it = f"e => {{ const [all, drawn] = ({exact})(e); return all === drawn; }}"
+    opened.wait_for_function(all_of_it, arg=first.element_handle(), timeout=60_000)
     within, shown = first.evaluate(exact)
     assert within == shown > 100
     watched.quiet()

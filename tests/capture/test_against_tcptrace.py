@@ -149,7 +149,7 @@ def test_live_loss(tmp_path: Path, record_property: object) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "benches" / "capture" / "live.py", "lossy", tmp_path,
          "--scale", "0.004"],
-        capture_output=True, text=True, timeout=100,
+        capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     for name in json.loads(done.stdout):

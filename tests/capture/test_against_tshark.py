@@ -89,7 +89,7 @@ def test_live_capture(kind: str, tmp_path: Path, record_property: object) -> Non
     """Real stacks in namespaces of our own: bulk transfers, 2 % loss, readers that dawdle."""
     done = subprocess.run(
         [sys.executable, LIVE, kind, tmp_path, "--scale", "0.004"],
-        capture_output=True, text=True, timeout=100,
+        capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     for name in json.loads(done.stdout):

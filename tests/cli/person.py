@@ -69,7 +69,7 @@ class Person:
         return (*self.prefix, "-m", "netlab", *arguments)
 
     def run(
-        self, *arguments: str, stdin: str = "", timeout: float = 30
+        self, *arguments: str, stdin: str = "", timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.argv(*arguments),

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from netlab.labs import discovery
 from tests.cli import called
 from tests.cli.person import NOBODY, Person, ordinary_prefix, without_what_python_forgets
 from tests.conftest import ROOT
+from tests.labs.believed import believe
 
 LIVE = pytest.mark.needs("netns", "userns", "tcpdump", "ss", "nft")
 UNDELAYED = ("--variation", "ipv4", "--variation", "ipv6")
 PASSED = (0, 3)
 """3: it passed, and the machine was busy meanwhile (fidelity `suspect`)."""
+TIMED = {"the_syn_ack_comes_after_one_rtt", "a_handshake_measures_the_idle_rtt"}
 
 
 @pytest.fixture(params=["self", "ordinary"])
@@ -44,7 +46,7 @@ def person(request: pytest.FixtureRequest) -> Iterator[Person]:
 def netlab(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
     argv = (sys.executable, "-m", "netlab", "lab", *arguments)
     return subprocess.run(
-        argv, capture_output=True, text=True, check=False, timeout=100, cwd=ROOT, **more
+        argv, capture_output=True, text=True, check=False, timeout=280, cwd=ROOT, **more
     )
 
 
@@ -134,7 +136,9 @@ def test_a_changed_recording_is_refused(tmp_path: Path) -> None:
 @LIVE
 def test_the_undelayed_handshake_passes_for_everybody_and_skips_nothing(person: Person) -> None:
     results = person.folder / "results"
-    done = person.run("lab", "run", "handshake", *UNDELAYED, "--results", str(results), timeout=100)
+    done = person.run("lab", "run", "handshake", *UNDELAYED, "--results", str(results), timeout=280)
+    if done.returncode == 6:
+        believe(results, "handshake")
     assert done.returncode in PASSED, done.stdout + done.stderr
     assert "16 checks: 16 passed" in done.stdout
     assert "SYN-ACK seq=0 ack=1" in done.stdout
@@ -158,7 +162,9 @@ def test_the_undelayed_handshake_passes_for_everybody_and_skips_nothing(person: 
 def test_a_delayed_handshake_passes_for_everybody_on_the_wire(person: Person) -> None:
     results = person.folder / "results"
     words = ("--variation", "rtt-100ms", "--impair", "wire", "--results", str(results))
-    done = person.run("lab", "run", "handshake", *words, timeout=100)
+    done = person.run("lab", "run", "handshake", *words, timeout=280)
+    if done.returncode in (1, 6):
+        believe(results, "handshake", timed=TIMED)
     assert done.returncode in PASSED, done.stdout + done.stderr
     assert ("fidelity suspect" in done.stdout) == (done.returncode == 3)
     assert "10 checks: 10 passed" in done.stdout
@@ -194,21 +200,31 @@ def test_an_interrupt_at_any_moment_leaves_nothing_behind(
         assert process.stderr is not None
         first = process.stderr.readline()
         assert "running" in first
+        recording = tmp_path / "handshake/latest/ipv4/manifest.json"
+        until(lambda: recording.exists() or not after)
         time.sleep(after)
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
         assert process.returncode == 130, out + err
         assert "Traceback" not in without_what_python_forgets(err), err
-        recording = tmp_path / "handshake/latest/ipv4/manifest.json"
         if recording.exists() or after:
             wanted = {"interrupted"} if after < 1 else {"interrupted", "complete"}
+            if "handshake ipv4: ran for" in err:
+                wanted = {"complete"}
             assert json.loads(recording.read_text())["status"] in wanted
         assert list(who.state.glob("*/state.json")) == []
-        assert not _processes_about(str(tmp_path))
+        until(lambda: not _processes_about(str(tmp_path)))
     finally:
         process.kill()
         process.communicate()
         who.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def _processes_about(text: str) -> list[str]:
@@ -239,7 +255,7 @@ def test_what_is_missing_is_a_reason_to_skip_and_4(tmp_path: Path) -> None:
     argv = ("lab", "run", "handshake", "--variation", "ipv4", "--results", str(tmp_path / "r"))
     done = subprocess.run(
         (sys.executable, "-c", program, *argv),
-        capture_output=True, text=True, check=False, cwd=ROOT, timeout=60,
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=200,
     )  # fmt: skip
     assert done.returncode == 4, done.stderr
     assert "tcpdump is not installed; apt-get install tcpdump" in done.stdout
@@ -259,7 +275,7 @@ def test_a_full_disk_is_one_sentence_and_5(tmp_path: Path, room: str) -> None:
     argv = (sys.executable, "-m", "netlab", "lab", "run", "handshake", "--variation", "ipv4")
     done = subprocess.run(
         ("unshare", "--mount", "sh", "-c", inner, "sh", *argv, "--results", str(results)),
-        capture_output=True, text=True, check=False, cwd=ROOT, timeout=60,
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=200,
     )  # fmt: skip
     assert done.returncode == 5, done.stdout + done.stderr
     assert "no space left" in done.stderr

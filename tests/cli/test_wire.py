@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cli.test_machine import environment
+from tests.pings import assert_least_rtt
 
 pytestmark = pytest.mark.needs("netns", "userns")
 
@@ -29,7 +30,7 @@ def netlab(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -53,14 +54,14 @@ def shown(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def rtt(folder: Path) -> float:
+def assert_rtt(folder: Path, least: float, below: float) -> None:
     argv = ("exec", "a", "--", "ping", "-4", "-c", "4", "-i", "0.1", "-q", "b")
-    return float(netlab(folder, *argv).stdout.split("=")[-1].split("/")[0])
+    assert_least_rtt(lambda: netlab(folder, *argv).stdout, least, below)
 
 
 @pytest.mark.needs("ping")
 def test_a_change_takes_hold_and_loses_nothing(folder: Path) -> None:
-    assert 18 <= rtt(folder) < 25
+    assert_rtt(folder, 18, 25)
     flood = ["ping", "-4", "-c", "300", "-i", "0.01", "-q", "b"]
     argv = [sys.executable, "-m", "netlab", "exec", "a", "--", *flood]
     with subprocess.Popen(
@@ -68,9 +69,9 @@ def test_a_change_takes_hold_and_loses_nothing(folder: Path) -> None:
     ) as pings:
         for delay in ("30ms", "5ms"):
             assert netlab(folder, "tc", "set", "x", "--delay", delay).returncode == 0
-        told = pings.communicate(timeout=60)[0]
+        told = pings.communicate(timeout=120)[0]
     assert " 300 received" in told
-    assert 10 <= rtt(folder) < 17
+    assert_rtt(folder, 10, 17)
     forth = shown(folder)[0]
     assert (forth["backend"], forth["now"], forth["asked"]) == (
         "wire",
@@ -79,9 +80,9 @@ def test_a_change_takes_hold_and_loses_nothing(folder: Path) -> None:
     )
     assert forth["counters"]["delivered_packets"] >= 300
     assert netlab(folder, "tc", "set", "--from", "b", "--delay", "40ms").returncode == 0
-    assert 45 <= rtt(folder) < 55
+    assert_rtt(folder, 45, 55)
     assert netlab(folder, "tc", "reset").returncode == 0
-    assert 18 <= rtt(folder) < 25
+    assert_rtt(folder, 18, 25)
 
 
 @pytest.mark.needs("ping")
@@ -89,13 +90,13 @@ def test_apply_changes_the_wire_that_runs(folder: Path) -> None:
     write(folder, "delay: 20ms")
     done = netlab(folder, "apply", "two.yaml")
     assert done.returncode == 0, done.stderr
-    assert 40 <= rtt(folder) < 47
+    assert_rtt(folder, 40, 47)
     write(folder, "mtu: 1500")
     assert netlab(folder, "apply", "two.yaml").returncode == 0
-    assert rtt(folder) < 5
+    assert_rtt(folder, 0, 5)
     write(folder, "delay: 9ms")
     assert netlab(folder, "apply", "two.yaml").returncode == 0
-    assert 18 <= rtt(folder) < 25
+    assert_rtt(folder, 18, 25)
 
 
 def test_what_the_wire_cannot_do_is_refused_and_what_held_holds(folder: Path) -> None:
@@ -108,7 +109,7 @@ def test_a_wire_that_ended_is_told_of(folder: Path) -> None:
     assert json.loads(netlab(folder, "status", "--json").stdout)[0]["broken"] == []
     (wire,) = json.loads(netlab(folder, "inspect", "--json").stdout)["processes"]
     os.kill(wire["pid"], signal.SIGKILL)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not json.loads(netlab(folder, "status", "--json").stdout)[0]["broken"]:
         assert time.monotonic() < end
     assert "the wire of link 'x' has ended" in netlab(folder, "status").stderr

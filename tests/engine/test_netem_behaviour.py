@@ -78,7 +78,7 @@ def measured(backend: str, folder: Path) -> Measured:
     if backend == "netem":
         nice = -10 if os.geteuid() == 0 else 0
         argv = ["python", "-m", *words]
-        done = in_guest(argv, writable=(folder,), nice=nice, timeout=500)
+        done = in_guest(argv, writable=(folder,), nice=nice, timeout=1000)
         status, said = done.status, done.stderr.decode()
     else:
         own = () if os.geteuid() == 0 else ("--user", "--map-root-user")
@@ -86,7 +86,7 @@ def measured(backend: str, folder: Path) -> Measured:
         apart = ["unshare", "--net", "--mount", *own, "sh", "-c", script, "sh"]
         argv = [*apart, sys.executable, "-m", *words]
         ran = subprocess.run(
-            argv, cwd=ROOT, env=environment(), capture_output=True, check=False, timeout=300
+            argv, cwd=ROOT, env=environment(), capture_output=True, check=False, timeout=700
         )
         status, said = ran.returncode, ran.stderr.decode()
     assert status == 0, said
@@ -98,8 +98,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("impaired")
 
 
-GUEST = (pytest.mark.needs("uml"), pytest.mark.slow, pytest.mark.timeout(600))
-HERE = (pytest.mark.needs("netns", "userns", "ethtool"), pytest.mark.slow, pytest.mark.timeout(400))
+GUEST = (pytest.mark.needs("uml"), pytest.mark.slow, pytest.mark.timeout(1100))
+HERE = (pytest.mark.needs("netns", "userns", "ethtool"), pytest.mark.slow, pytest.mark.timeout(800))
 
 
 def looked_at_anew(backend: str, folder: Path) -> Measured:

@@ -28,7 +28,7 @@ from tests.conftest import ROOT
 
 NAMES = discovery.names()
 AT_ONCE = 6
-STILL, PATIENCE = 1.0, 40.0  # seconds
+STILL, PATIENCE = 1.0, 120.0  # seconds
 REFUSED = {
     "address-in-use": {r"actor listen$": "EADDRINUSE"},
     "four-tuple": {"--port 80 listen$": "EACCES"},
@@ -192,7 +192,7 @@ class Session:
             self.type(lines[-1])
             for _, _, process in self.screens:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(20)
+                    process.wait(60)
             return list(self.complaints())
         finally:
             for _, _, process in self.screens:

@@ -52,7 +52,7 @@ def test_the_lab_of_the_page_runs_and_its_first_fault_is_found_out(
     argv = (sys.executable, "-m", "netlab", "lab", "run", "octet", "--labs", str(labs))
     done = subprocess.run(
         (*argv, "--faults", "--json", "--results", str(tmp_path / "results")),
-        capture_output=True, text=True, check=False, timeout=100, cwd=ROOT,
+        capture_output=True, text=True, check=False, timeout=280, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     (result,) = json.loads(done.stdout)

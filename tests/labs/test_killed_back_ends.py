@@ -47,7 +47,7 @@ def run_of(folder: Path, machine: str, *words: str) -> Generator[subprocess.Pope
 
 def below(process: subprocess.Popen[str], word: str) -> int:
     """Wait for a process below ours whose command line holds a word; its pid."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < end:
         for pid, _ in descendants(process.pid):
             with contextlib.suppress(OSError):
@@ -58,7 +58,7 @@ def below(process: subprocess.Popen[str], word: str) -> int:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -94,7 +94,7 @@ def test_a_wire_killed_at_any_moment_ends_the_run(
             time.sleep(after)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(wire, signal.SIGKILL)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=120)
         assert gone(family), f"killed after {after:.2f} s"
         (path,) = variations(folder)
         mark = check_recording(path)
@@ -128,7 +128,7 @@ def test_a_guest_killed_at_any_moment_ends_the_run(
             time.sleep(after)
             family |= descendants(process.pid)
             os.kill(kernel, signal.SIGKILL)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=120)
         assert gone(family), f"killed after {after:.2f} s"
         marks = [check_recording(path) for path in variations(folder)]
         assert len(marks) >= number % 2

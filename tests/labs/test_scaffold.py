@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 def netlab(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         (sys.executable, "-W", "error", "-m", "netlab", "lab", *arguments),
-        capture_output=True, text=True, check=False, timeout=100, cwd=cwd,
+        capture_output=True, text=True, check=False, timeout=280, cwd=cwd,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from netlab.machine import guest as module
 from netlab.machine.guest import GuestMachine, find_kernel
 from tests.conftest import ROOT
 from tests.guest import in_guest, script
+from tests.pings import assert_least_rtt
 
 uml = pytest.mark.needs("uml")
 
@@ -67,20 +68,23 @@ def test_megabytes_pass_both_ways_unchanged(guest: GuestMachine) -> None:
 
 @uml
 def test_output_streams_while_the_command_runs(guest: GuestMachine) -> None:
-    came: list[tuple[float, bytes]] = []
-    guest.run(
-        ["sh", "-c", "echo 1; sleep 0.5; echo 2"],
-        stdout=lambda data: came.append((time.monotonic(), data)),
-    )
-    assert [data for _, data in came if data] == [b"1\n", b"2\n"]
-    assert came[1][0] - came[0][0] >= 0.4
+    asked = guest.spawn(["sh", "-c", "echo 1; read answer; echo 2 $answer"], stdin=True)
+    came: list[bytes] = []
+
+    def hear(data: bytes) -> None:
+        came.append(data)
+        if data == b"1\n":  # without an answer it would not end
+            asked.send(b"heard\n")
+
+    assert asked.follow({b"1": hear}, timeout=60) == 0
+    assert [data for data in came if data] == [b"1\n", b"2 heard\n"]
 
 
 @uml
 def test_commands_run_side_by_side_and_a_silent_one_holds_up_nobody(guest: GuestMachine) -> None:
     stuck = guest.spawn(["head", "-c", "1000000", "/dev/zero"])
     assert guest.run(["echo", "on"]).stdout == b"on\n"
-    assert len(stuck.wait(20).stdout) == 1_000_000
+    assert len(stuck.wait(60).stdout) == 1_000_000
 
 
 @uml
@@ -89,14 +93,14 @@ def test_descriptor_three_is_a_channel(guest: GuestMachine) -> None:
     echo.send(b"there and back", b"3")
     echo.close(b"3")
     back = bytearray()
-    assert echo.follow({b"3": back.extend}, timeout=10) == 0
+    assert echo.follow({b"3": back.extend}, timeout=60) == 0
     assert bytes(back) == b"there and back"
 
 
 @uml
 def test_a_terminal_is_one_and_has_a_size(guest: GuestMachine) -> None:
     shell = guest.spawn(["sh", "-c", "stty size; tty"], terminal=(33, 99))
-    assert shell.wait(10).stdout.split() == [b"33", b"99", b"/dev/pts/0"]
+    assert shell.wait(60).stdout.split() == [b"33", b"99", b"/dev/pts/0"]
 
 
 @uml
@@ -124,7 +128,9 @@ def test_a_command_that_does_not_exist_or_does_not_end_is_an_error(guest: GuestM
         guest.run(["no-such-command"])
     with pytest.raises(CommandError, match=r"longer than 0\.3 s"):
         guest.run(["sleep", "100"], timeout=0.3)
-    assert "sleep" not in script(guest, "ps -e -o comm")
+    deadline = time.monotonic() + 30  # it would sleep for longer
+    while "sleep" in script(guest, "ps -e -o comm"):
+        assert time.monotonic() < deadline
 
 
 @uml
@@ -184,15 +190,14 @@ while [ $n -le 10 ]; do
     n=$((n+1))
 done
 ip netns exec h0 ping -c 1 -W 5 10.0.9.2 >/dev/null
-ip netns exec h0 ping -c 5 -i 0.3 -q 10.0.9.2
 """
 
 
 @uml
 def test_ten_delays_of_ten_milliseconds_each_way_make_two_hundred(guest: GuestMachine) -> None:
-    summary = script(guest, CHAIN).splitlines()[-1]
-    minimum = float(summary.split("=")[1].split("/")[0])
-    assert 200 <= minimum <= 220  # the quickest: a busy machine only ever adds
+    script(guest, CHAIN, timeout=200)
+    ping = "ip netns exec h0 ping -c 5 -i 0.3 -q 10.0.9.2"
+    assert_least_rtt(lambda: script(guest, ping), 200, 220)
 
 
 @uml
@@ -274,7 +279,7 @@ def alive(process: tuple[int, str]) -> bool:
 
 
 def gone(processes: set[tuple[int, str]]) -> bool:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while any(map(alive, processes)) and time.monotonic() < deadline:
         time.sleep(0.02)
     return not any(map(alive, processes))
@@ -301,7 +306,7 @@ def test_sigkill_of_anything_leaves_nothing(victim: str) -> None:
             chosen = {"controller": process.pid, "launcher": launcher[0], "kernel": kernel[0]}
             os.kill(chosen[victim], signal.SIGKILL)
             assert gone(below)
-            process.wait(20)
+            process.wait(60)
         finally:
             process.kill()
     assert leftovers() == before
@@ -320,7 +325,7 @@ def test_an_ordinary_user_is_root_inside() -> None:
     before = leftovers()
     argv = ["sh", "-c", "ip netns add x && tc qdisc add dev lo root netem delay 1ms && echo ok"]
     with controller(argv, user=65534) as process:
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=120)
     assert out == "0\nok\n"
     assert leftovers() == before
 
@@ -337,7 +342,7 @@ def test_where_user_namespaces_are_closed_it_works_too_and_leaves_nothing() -> N
         below = descendants(process.pid)
         os.kill(process.pid, signal.SIGKILL)
         assert gone(below)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while leftovers() != before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert leftovers() == before
@@ -351,7 +356,7 @@ def test_an_interrupt_reaches_the_command_and_then_ends_the_guest() -> None:
         assert [process.stdout.readline() for _ in range(2)] == ["0\n", "up\n"]
         below = descendants(process.pid)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
         assert gone(below)
         assert process.returncode == -signal.SIGINT
 
@@ -359,7 +364,7 @@ def test_an_interrupt_reaches_the_command_and_then_ends_the_guest() -> None:
 @uml
 def test_a_guest_that_dies_is_an_error_with_its_last_words() -> None:
     with GuestMachine() as guest, pytest.raises(EngineError, match="Kernel panic"):
-        guest.run(["sh", "-c", "echo c >/proc/sysrq-trigger; sleep 60"], timeout=30)
+        guest.run(["sh", "-c", "echo c >/proc/sysrq-trigger; sleep 60"], timeout=120)
 
 
 @uml

@@ -22,6 +22,7 @@ from netlab.labs.notebook import notebook
 from netlab.notebook import Run
 from tests.cli.person import NOBODY, Person, ordinary_prefix
 from tests.conftest import ROOT
+from tests.labs.believed import believe
 
 HANDSHAKE = ROOT / "labs/handshake/recording"
 PLACES = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
@@ -45,7 +46,7 @@ def executed(cells: Any, folder: Path) -> Any:
 
     with tempfile.TemporaryDirectory(prefix="netlab-test-") as sockets:
         config = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"})
-        client = NotebookClient(cells, timeout=120, kernel_name="python3", config=config)
+        client = NotebookClient(cells, timeout=250, kernel_name="python3", config=config)
         return client.execute(cwd=str(folder))
 
 
@@ -106,7 +107,7 @@ from nbclient import NotebookClient
 from traitlets.config import Config
 cells = nbformat.read("guide.ipynb", as_version=4)
 config = Config(KernelManager={"transport": "ipc"})
-client = NotebookClient(cells, timeout=90, kernel_name="python3", config=config)
+client = NotebookClient(cells, timeout=200, kernel_name="python3", config=config)
 nbformat.write(client.execute(), "done.ipynb")
 """
 
@@ -132,7 +133,7 @@ def test_a_lab_runs_in_a_kernel_that_is_not_root() -> None:
         nbformat.write(cells, who.folder / "guide.ipynb")
         home = {name: str(who.folder) for name in ("HOME", *PLACES)}
         done = subprocess.run(
-            (*prefix, "-c", EXECUTE), env=who.env | home, cwd=who.folder, timeout=120,
+            (*prefix, "-c", EXECUTE), env=who.env | home, cwd=who.folder, timeout=280,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -141,6 +142,7 @@ def test_a_lab_runs_in_a_kernel_that_is_not_root() -> None:
             for cell in nbformat.read(who.folder / "done.ipynb", as_version=4)["cells"]
             if "run_lab(" in cell["source"]
         )
+        believe(who.folder / "results", "handshake")
         said = "".join(output.get("text", "") for output in ran)
         assert "16 checks: 16 passed" in said
         assert f"{uid} {who.folder}/results/handshake/" in said
