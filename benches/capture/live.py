@@ -37,14 +37,14 @@ class LiveError(Exception):
     """The traffic could not be made; the message says what failed."""
 
 
-def must(argv: list[str], *, timeout: float = 30) -> str:
+def must(argv: list[str], *, timeout: float = 60) -> str:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout)
     if done.returncode:
         raise LiveError(f"{' '.join(argv)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
 
 
-def until(what: str, condition: object, timeout: float = 10) -> None:
+def until(what: str, condition: object, timeout: float = 60) -> None:
     """Poll until `condition()` holds."""
     assert callable(condition)
     end = time.monotonic() + timeout
@@ -62,7 +62,7 @@ class Namespace:
     def argv(self, *command: str) -> list[str]:
         return ["nsenter", f"--net=/proc/{self.pid}/ns/net", "--", *command]
 
-    def run(self, *command: str, timeout: float = 30) -> str:
+    def run(self, *command: str, timeout: float = 60) -> str:
         return must(self.argv(*command), timeout=timeout)
 
     @contextlib.contextmanager
@@ -115,7 +115,7 @@ class Namespace:
             time.sleep(0.3)  # let the last packets reach the ring buffer
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(30)
+            process.wait(60)
         dropped = [line for line in text().splitlines() if "dropped by kernel" in line]
         if dropped and not dropped[0].startswith("0 "):
             print(f"warning: {file.name}: {dropped[0]}", file=sys.stderr)
@@ -140,7 +140,7 @@ def namespaces(*names: str) -> Iterator[list[Namespace]]:
         for holder in holders:
             assert holder.stdin is not None
             holder.stdin.close()
-            holder.wait(10)
+            holder.wait(60)
 
 
 def join(a: Namespace, b: Namespace, network: int, devices: tuple[str, str]) -> None:
@@ -256,7 +256,7 @@ def stall(out: Path, scale: float) -> list[Path]:
             server.spawn(*python("dawdle", "10.77.0.2", "9090"), port=9090),
             client.capture("eth0", file),
         ):
-            client.run(*python("push", "10.77.0.2", "9090"), timeout=60)
+            client.run(*python("push", "10.77.0.2", "9090"), timeout=200)
     return [file]
 
 

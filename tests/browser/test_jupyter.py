@@ -43,12 +43,12 @@ def lab(tmp_path: Path) -> Generator[str]:
         yield _address(Path(places["JUPYTER_RUNTIME_DIR"]), server, log)
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
 
 
 def _address(runtime: Path, server: subprocess.Popen[bytes], log: Path) -> str:
     """Wait until the server has written where it listens."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         assert server.poll() is None, log.read_text()
         for path in runtime.glob("jpserver-*.json"):
@@ -67,13 +67,13 @@ def test_the_tour_runs_in_jupyterlab_and_its_ladder_is_clicked(lab: str, chromiu
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(lab)
-    page.wait_for_selector(".jp-Notebook", timeout=60_000)
-    page.get_by_text("| Idle").wait_for(timeout=60_000)  # the kernel is there
+    page.wait_for_selector(".jp-Notebook", timeout=120_000)
+    page.get_by_text("| Idle").wait_for(timeout=120_000)  # the kernel is there
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
     segment = page.locator(".nl-view [data-index]").nth(1)
     # Cells out of view are not drawn: the last one is brought into view until it has its output.
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 200
     while not segment.count() and time.monotonic() < deadline:
         page.locator(".jp-Notebook").first.press("Control+End")
         page.wait_for_timeout(300)

@@ -45,7 +45,7 @@ def shown(view: str, folder: Path, watched: Watched) -> Page:
     page.locator("[data-index]").nth(1).click()
     if view in CHARTED:
         page.locator(".nl-plots").scroll_into_view_if_needed()
-        page.wait_for_selector(".nl-plot .main-svg >> nth=3", timeout=20_000)
+        page.wait_for_selector(".nl-plot .main-svg >> nth=3", timeout=60_000)
     return page
 
 

@@ -288,7 +288,7 @@ def test_a_wire_tells_why_a_packet_was_lost_and_when(tmp_path: Path, watched: Wa
     assert why in opened.locator(".nl-sights").inner_text()
     opened.locator(".nl-plots").first.scroll_into_view_if_needed()
     wires = opened.get_by_role("img", name="Packets inside the links")
-    wires.wait_for(timeout=20_000)
+    wires.wait_for(timeout=60_000)
     assert "dropped: exact" in (wires.get_attribute("aria-label") or "")
     watched.quiet()
 
@@ -296,7 +296,7 @@ def test_a_wire_tells_why_a_packet_was_lost_and_when(tmp_path: Path, watched: Wa
 def test_plots_are_drawn_when_they_come_into_view(tmp_path: Path, watched: Watched) -> None:
     opened = watched.open(report("path-mtu", tmp_path, charts=True))
     opened.locator(".nl-plots").first.scroll_into_view_if_needed()
-    opened.wait_for_selector(".nl-plot .main-svg", timeout=20_000)
+    opened.wait_for_selector(".nl-plot .main-svg", timeout=60_000)
     captions = opened.locator(".nl-plots figcaption b").all_inner_texts()
     assert "Sequence numbers over time" in captions
     assert "Round trip times" in captions
@@ -407,7 +407,7 @@ def test_plots_of_many_packets_are_thinned_until_one_comes_near(
     path.write_text(document.of_captures({"a": capture}, plotly=plotly()), encoding="utf-8")
     opened = watched.open(path)
     opened.locator(".nl-plots").scroll_into_view_if_needed()
-    opened.wait_for_selector(".nl-plot >> nth=2", timeout=30_000)
+    opened.wait_for_selector(".nl-plot >> nth=2", timeout=60_000)
     first = opened.locator(".nl-plot").first
     counted = "e => [e.full[0].y.length, e.data[0].y.length, Math.max(...e.data[0].y)]"
     full, drawn, most = first.evaluate(counted)

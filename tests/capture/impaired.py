@@ -49,8 +49,8 @@ def record(folder: Path, seed: int) -> list[Path]:
             for more in (("-n", "3M", "-P", "2"), ("-n", "3M", "-R")):
                 # The control connection may lose its last packets, too.
                 with contextlib.suppress(CommandError):
-                    a.run(["iperf3", "-c", address, *more])
-            a.run([sys.executable, str(TRAFFIC), "visit", address, "8080", "100"])
+                    a.run(["iperf3", "-c", address, *more], timeout=20)
+            a.run([sys.executable, str(TRAFFIC), "visit", address, "8080", "100"], timeout=100)
             for capture in captures:
                 capture.stop()
     return sorted((folder / "recording" / "captures").glob("*.pcap"))

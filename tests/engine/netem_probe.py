@@ -309,7 +309,7 @@ class WireBench(Bench):
         if self.process is not None:
             self.control.close()
             self.process.terminate()
-            assert self.process.wait(10) == 0
+            assert self.process.wait(60) == 0
             self.process = None
 
     def refuses(self, impairment: Impairment) -> bool:
