@@ -18,7 +18,7 @@ imported where it is used.
 """
 
 # Pathlib alone takes longer to import than all the rest.
-# ruff: noqa: PTH100, PTH102, PTH108, PTH112, PTH116, PTH119, PTH123, PTH208
+# ruff: noqa: PTH100, PTH102, PTH106, PTH108, PTH112, PTH114, PTH116, PTH119, PTH123, PTH208
 from __future__ import annotations
 
 import contextlib
@@ -96,16 +96,31 @@ class Claim:
             self.fd = -1
 
     def remove(self) -> None:
-        """Remove the directory while the lock is held, then let go."""
-        _remove(self.folder)
+        """Remove the directory while the lock is held, then let go.
+
+        The lock goes last: whoever finds it gone, and makes one anew, finds nothing else either.
+        """
+        _remove_outside(self.folder)
+        with contextlib.suppress(OSError):  # what is left is for the next one who sweeps
+            _empty(self.folder)
+            os.unlink(f"{self.folder}/lock")
+            os.rmdir(self.folder)
         self.release()
 
 
-def _remove(path: str) -> None:
-    from shutil import rmtree
+def _empty(folder: str) -> None:
+    """Remove what is in a lab's directory, all but the lock."""
+    for name in os.listdir(folder):
+        entry = f"{folder}/{name}"
+        if name == "lock":
+            continue
+        if os.path.isdir(entry) and not os.path.islink(entry):
+            from shutil import rmtree
 
-    _remove_outside(path)
-    rmtree(path, ignore_errors=True)
+            rmtree(entry, ignore_errors=True)
+        else:
+            with contextlib.suppress(FileNotFoundError):  # somebody removes the lab by hand
+                os.unlink(entry)
 
 
 def _remove_outside(folder: str) -> None:
@@ -147,10 +162,7 @@ def claim(path: AnyPath) -> Claim | None:
             break
         os.close(fd)  # somebody swept the directory and it was made anew
     _remove_outside(folder)
-    for name in os.listdir(folder):
-        entry = f"{folder}/{name}"
-        if name != "lock":
-            _remove(entry) if os.path.isdir(entry) else os.unlink(entry)
+    _empty(folder)
     return Claim(folder, fd)
 
 

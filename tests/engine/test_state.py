@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -61,6 +62,61 @@ def test_what_a_dead_lab_left_is_removed_by_the_next_claim(tmp_path: Path) -> No
     held = state.claim(tmp_path / "lab")
     assert held is not None
     assert [path.name for path in held.path.iterdir()] == ["lock"]
+    held.remove()
+
+
+def test_of_a_lab_that_is_removed_the_lock_goes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another command may sweep what has no lock, or claim it for a lab of its own."""
+    held = state.claim(tmp_path / "lab")
+    assert held is not None
+    lock = held.path / "lock"
+    (held.path / "logs" / "h1").mkdir(parents=True)
+    for name in ("control", "logs/h1/program.log", "state.json"):
+        (held.path / name).touch()
+    unlink, scandir = os.unlink, os.scandir
+    left: list[list[str]] = []
+    others: list[state.Claim | None] = []
+
+    def sorted_scandir(fd: int) -> contextlib.nullcontext[list[os.DirEntry[str]]]:
+        """A file system may list the lock anywhere."""
+        return contextlib.nullcontext(sorted(scandir(fd), key=lambda entry: entry.name))
+
+    def unlink_and_claim(path: str, **more: int) -> None:
+        unlink(path, **more)
+        if not lock.exists():
+            left.append([path.name for path in lock.parent.iterdir()])
+            others.append(state.claim(lock.parent))
+
+    monkeypatch.setattr(os, "scandir", sorted_scandir)
+    monkeypatch.setattr(os, "unlink", unlink_and_claim)
+    held.remove()
+    monkeypatch.undo()
+    assert left == [[]]
+    (other,) = others
+    assert other is not None
+    assert state.is_alive(tmp_path / "lab")
+    other.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_somebody_removes_by_hand_while_it_is_swept_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "state.json").touch()
+    listdir = os.listdir
+
+    def listed_and_then_gone(path: str) -> list[str]:
+        found = listdir(path)
+        (tmp_path / "lab" / "state.json").unlink()
+        return found
+
+    monkeypatch.setattr(os, "listdir", listed_and_then_gone)
+    held = state.claim(tmp_path / "lab")
+    monkeypatch.undo()
+    assert held is not None
     held.remove()
 
 
