@@ -24,17 +24,22 @@ def indexes_of(lab: Lab) -> Indexes:
 
 @contextlib.contextmanager
 def exclusive(name: str | None) -> Generator[Lab]:
-    """Find a lab that runs and keep other changes away from it for the length of a block."""
+    """Find a lab that runs and keep other changes away from it for the length of a block.
+
+    EngineError where a file is gone because the lab has ended meanwhile.
+    """
     lab = state.find(name)
     try:
         fd = os.open(f"{lab.folder}/changing", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield state.find(lab.id)  # as whoever had the lock before us left it
+        finally:
+            os.close(fd)
+    except FileNotFoundError as error:
+        if state.is_alive(lab.folder):
+            raise
         raise EngineError(f"the lab {lab.id!r} ended just now") from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield state.find(lab.id)  # as whoever had the lock before us left it
-    finally:
-        os.close(fd)
 
 
 def apply(
@@ -45,11 +50,7 @@ def apply(
     describe: dict[str, Any] | None = None,
 ) -> None:
     """Apply operations to a lab as `apply_over` does."""
-    try:
-        connection = channel.connect(lab.folder)
-    except OSError as error:
-        raise EngineError(f"the lab {lab.id!r} ended just now") from error
-    with contextlib.closing(connection):
+    with contextlib.closing(channel.connect(lab.folder)) as connection:
         known = indexes or indexes_of(lab)
         apply_over(connection, operations, known, str(lab.state.get("source", "")), describe)
 

@@ -124,10 +124,20 @@ class Channel:
             self._vital[tag] = action
 
     def peek(self, tag: Any, kind: str) -> Json | None:
-        """Return an event that has already come, and leave it where it is."""
-        while self.pump(0):
-            pass
-        return next((e for e in self._events.get(tag, ()) if e["event"] == kind), None)
+        """Return an event that has already come, and leave it where it is.
+
+        ChannelClosedError when it has not, and the supervisor is gone.
+        """
+        gone: ChannelClosedError | None = None
+        try:
+            while self.pump(0):
+                pass
+        except ChannelClosedError as error:
+            gone = error
+        found = next((e for e in self._events.get(tag, ()) if e["event"] == kind), None)
+        if found is None and gone is not None:
+            raise gone
+        return found
 
     def pump(self, timeout: float | None) -> bool:
         """Read once; False when nothing came in time."""
@@ -188,13 +198,19 @@ class Channel:
 
 
 def connect(folder: str | os.PathLike[str]) -> Channel:
-    """Connect to the supervisor whose state directory this is; OSError if nobody listens."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Connect to the supervisor whose state directory this is; ChannelClosedError: it is gone."""
+    gone = f"the lab {os.path.basename(folder)!r} ended just now"  # noqa: PTH119
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise ChannelClosedError(gone) from error
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.connect(f"/proc/self/fd/{fd}/control")  # short, however long the directory's path
-    except OSError:
+    except OSError as error:
         sock.close()
+        if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
+            raise ChannelClosedError(gone) from error
         raise
     finally:
         os.close(fd)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from netlab.engine import channel, state
 from netlab.engine.channel import Channel
 from netlab.engine.state import Lab
-from netlab.errors import EngineError, UsageError
+from netlab.errors import UsageError
 
 
 def connect(name: str | None, node: str | None = None) -> tuple[Lab, Channel]:
@@ -13,10 +13,7 @@ def connect(name: str | None, node: str | None = None) -> tuple[Lab, Channel]:
     lab = state.find(name)
     if node is not None:
         check_node(lab, node)
-    try:
-        return lab, channel.connect(lab.folder)
-    except OSError as error:
-        raise EngineError(f"the lab {lab.id!r} ended just now") from error
+    return lab, channel.connect(lab.folder)
 
 
 def check_node(lab: Lab, node: str) -> None:
