@@ -327,26 +327,29 @@ class LiveCapture:
 
     # -- carrying
 
-    def run(self, out: int) -> Outcome:
-        """Carry packets to a descriptor until the end; OSError when it cannot be written to."""
-        with _interrupts() as asked:
+    def run(self, out: int, asked: Callable[[], bool]) -> Outcome:
+        """Carry packets to a descriptor until the end; OSError when it cannot be written to.
+
+        `asked` tells whether somebody wants it to end (see `interrupts`).
+        """
+        try:
+            self._begin(out)
+            end = self._carry(out, asked)
+        except BrokenPipeError:
+            end = End.READER
+        if end != End.LAB:
             try:
-                self._begin(out)
-                end = self._carry(out, asked)
+                self._finish(out, end)
             except BrokenPipeError:
                 end = End.READER
-            if end != End.LAB:
-                try:
-                    self._finish(out, end)
-                except BrokenPipeError:
-                    end = End.READER
-                except ChannelClosedError:
-                    end = End.LAB
-            counters = self._counters()
-            if end != End.READER:
-                with contextlib.suppress(BrokenPipeError):
-                    self._emit(out, self._merger.rest())
-                    _write(out, self._form.end(time.time_ns(), counters))
+            except ChannelClosedError:
+                self._drain()
+                end = End.LAB
+        counters = self._counters()
+        if end != End.READER:
+            with contextlib.suppress(BrokenPipeError):
+                self._emit(out, self._merger.rest())
+                _write(out, self._form.end(time.time_ns(), counters))
         named = {str(self._taps[number].place): found for number, found in counters.items()}
         return Outcome(end, self._packets, named, tuple(self._failures))
 
@@ -510,8 +513,11 @@ def _wait(pipes: Iterable[int], seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def _interrupts() -> Generator[Callable[[], bool]]:
-    """Let the first Ctrl-C, SIGTERM or SIGHUP be a wish to end, and a second one an interrupt."""
+def interrupts() -> Generator[Callable[[], bool]]:
+    """Let the first Ctrl-C, SIGTERM or SIGHUP be a wish to end, and a second one an interrupt.
+
+    Yields what tells whether there was such a wish.
+    """
     wishes: list[int] = []
 
     def wish(number: int, _frame: object) -> None:

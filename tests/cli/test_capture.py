@@ -13,9 +13,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from netlab import _core
+from tests.cli import called
 from tests.cli.person import Person
 from tests.cli.test_lifecycle import make
 from tests.conftest import ROOT
@@ -211,6 +213,21 @@ def me() -> Iterator[Person]:
         yield person
     finally:
         person.close()
+
+
+def test_it_can_be_ended_as_soon_as_it_says_that_it_has_begun(
+    me: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    echo = click.echo
+
+    def echo_and_interrupt(message: str, **more: bool) -> None:
+        echo(message, **more)
+        if message.startswith("capturing at "):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(click, "echo", echo_and_interrupt)
+    done = called.netlab("capture", "h1:eth0", "icmp", NETLAB_STATE_DIR=str(me.state))
+    assert (done.returncode, done.stderr) == (0, "capturing at h1:eth0\n0 packets\n")
 
 
 def test_a_full_disk_is_named(me: Person) -> None:
