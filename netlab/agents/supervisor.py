@@ -1332,8 +1332,9 @@ class Supervisor:
         return {"pid": process.outer, "started_ns": process.started_ns}
 
     def do_signal(self, request: Request) -> Json:
-        """Send a signal to the process group of a program."""
+        """Send a signal to the process group of a program; whose end came before is told first."""
         connection, message = request.connection, request.message
+        self.reap()
         process = self.find(connection, message)
         return {"sent": self.kill_group(process, int(message["signal"]))}
 

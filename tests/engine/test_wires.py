@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +27,7 @@ from netlab.plan.backend import Backend
 from netlab.plan.build import build
 from netlab.plan.operations import Plan
 from tests.engine.conftest import Notebook
+from tests.engine.leftovers import is_dead
 from tests.pings import assert_least_rtt
 
 pytestmark = pytest.mark.needs("netns", "userns")
@@ -244,6 +246,24 @@ def test_a_wire_killed_in_the_last_moment_is_noticed(notebook: Notebook) -> None
         end = time.monotonic() + 60
         while Path(f"/proc/{pid_of_wire(notebook)}").exists() and time.monotonic() < end:
             time.sleep(0.01)
+    assert stage.topology.name == "wires"
+
+
+def test_the_end_of_a_wire_of_which_nobody_knows_yet_is_noticed(notebook: Notebook) -> None:
+    """The supervisor is held up, and learns of it after the scenario has come to its end."""
+    with (  # noqa: PT012
+        pytest.raises(WireGoneError, match="wire of link 'x' ended: killed by SIGKILL"),
+        open_stage(two("delay: 1ms"), notebook, impair=Backend.WIRE) as stage,
+    ):
+        wire = pid_of_wire(notebook)
+        status = Path(f"/proc/{wire}/status").read_text()
+        supervisor = int(status.split("PPid:\t")[1].split()[0])
+        os.kill(supervisor, signal.SIGSTOP)
+        os.kill(wire, signal.SIGKILL)
+        end = time.monotonic() + 10
+        while not is_dead(wire) and time.monotonic() < end:
+            time.sleep(0.001)
+        threading.Timer(0.1, os.kill, (supervisor, signal.SIGCONT)).start()
     assert stage.topology.name == "wires"
 
 
