@@ -195,9 +195,10 @@ def _start(job: Job[T], running: dict[Connection, _Running[T]]) -> None:
 
 @contextlib.contextmanager
 def _interrupts_wait() -> Generator[None]:
-    """Hold interrupts back until the child has handlers of its own and we know of the child.
+    """Hold interrupts back for the length of a block.
 
-    The child inherits the mask. Here the mask is not enough: the kernel gives a signal to any
+    For a start that is until the child has handlers of its own and we know of the child. The child
+    inherits the mask. Here the mask is not enough: the kernel gives a signal to any
     thread that does not block it, and Python runs the handler in the main thread all the same.
     """
     came: list[int] = []
@@ -269,7 +270,10 @@ def _collect(running: dict[Connection, _Running[T]], watch: Watch) -> list[_Runn
     ready = wait(list(running), None if patience == math.inf else patience)
     ended: list[_Running[T]] = []
     for connection in ready:
-        if isinstance(connection, Connection) and not _hear(connection, running, watch):
+        assert isinstance(connection, Connection)
+        with _interrupts_wait():  # half a message taken would make nonsense of the next
+            more = _hear(connection, running, watch)
+        if not more:
             ended.append(_reap(connection, running, watch))
     for connection, one in list(running.items()):
         if time.monotonic() > one.deadline:

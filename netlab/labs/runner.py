@@ -139,7 +139,6 @@ def run_labs(
         for number in range(1, settings.repeat + 1):
             runs.append(_Run(lab, settings, chosen, bool(variations), faults, series, number))
     by_job = {id(job): (one, task) for one in runs for job, task in one.jobs()}
-    results: list[LabResult] = []
 
     def ended(job: Job[VariationResult], ending: Ending[VariationResult]) -> list[_VJob]:
         one, task = by_job[id(job)]
@@ -148,22 +147,18 @@ def run_labs(
             by_job[id(again)] = (one, task)
             return [again]
         if not one.missing:
-            results.append(one.finish())
-            done(results[-1])
+            done(one.finish())
         return []
 
     for one in runs:
         if not one.missing:  # all it has is run on request
-            results.append(one.finish())
-            done(results[-1])
+            done(one.finish())
     jobs = [job for one in runs for job in one.order]
     if not pool.run(jobs, budget=settings.budget, watch=settings.watch, ended=ended):
         for one in runs:
-            if one.began and one.missing:
-                results.append(one.finish(interrupted=True))
-                done(results[-1])
-    order = {id(one.result): number for number, one in enumerate(runs)}
-    return tuple(sorted(results, key=lambda result: order[id(result)]))
+            if one.began and one.result is None:  # it was under way, or about to be judged
+                done(one.finish(interrupted=True))
+    return tuple(one.result for one in runs if one.result is not None)
 
 
 def _known(labs: Sequence[Lab], variations: Sequence[str]) -> None:
@@ -375,10 +370,11 @@ class _Run:
             if name not in plain
         ]
         if interrupted and all(r.status != "interrupted" for r in results):
-            results.append(VariationResult("faults", "interrupted", reason="interrupted"))
+            what = "faults" if self.missing else "checks"
+            results.append(VariationResult(what, "interrupted", reason="interrupted"))
         results += waiting
         name = folder.name if self.series is None else f"{folder.parent.name}/{folder.name}"
-        self.result = LabResult(
+        result = LabResult(
             lab.name,
             lab.title,
             name,
@@ -387,11 +383,12 @@ class _Run:
             tuple(found),
             _provenance(recordings.values()),
         )
-        write_file(folder / judging.CHECKS, self.result.json_text)
-        write_file(folder / "junit.xml", junit([self.result]))
+        write_file(folder / judging.CHECKS, result.json_text)
+        write_file(folder / "junit.xml", junit([result]))
         if self.series is not None:
-            self.series.add(self.number, self.result)
-        return self.result
+            self.series.add(self.number, result)
+        self.result = result
+        return result
 
 
 def _durations(lab: Lab) -> Mapping[str, float]:

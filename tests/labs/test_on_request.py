@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from netlab.labs import Evidence, Lab, Verdict, expect, on_request, option, runner, vary
 from netlab.labs.scene import Stage
+from netlab.model.capabilities import Capabilities
 
 TOPOLOGY = "nodes: [a, b]\nlinks: [a-b]\n"
 
@@ -45,6 +47,29 @@ def test_nobody_waits_who_did_not_ask(tmp_path: Path) -> None:
     assert result.faults == ()
     kept = json.loads((tmp_path / "results/patience/latest/checks.json").read_text())
     assert kept["variations"][0]["status"] == "skipped"
+
+
+def test_an_interrupt_while_a_run_is_judged_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = lab(tmp_path)
+    (made.folder / "topology.yaml").write_text("nodes: [a, b]\nlinks: [{ends: a-b, loss: 1%}]\n")
+    judge = runner.judging.judge
+
+    def interrupted(*arguments: Any) -> Any:
+        monkeypatch.setattr(runner.judging, "judge", judge)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner.judging, "judge", interrupted)
+    unable = runner.Settings(tmp_path / "results", Capabilities())
+    (result,) = runner.run_labs([made], unable, variations=["long"])
+    assert result.exit_code() == 130
+    assert [(v.name, v.status) for v in result.variations] == [
+        ("long", "skipped"),
+        ("checks", "interrupted"),
+    ]
+    kept = json.loads((tmp_path / "results/patience/latest/checks.json").read_text())
+    assert kept["variations"][1]["status"] == "interrupted"
 
 
 @pytest.mark.needs("netns", "ss")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 
 import pytest
@@ -131,6 +133,26 @@ def test_an_interrupt_ends_what_runs_and_drops_what_waits() -> None:
         "second": "interrupted",
     }
     assert time.monotonic() - began < 20
+
+
+def test_an_interrupt_in_the_middle_of_a_message_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    receive, heads = Connection._recv, list[int]()
+
+    def interrupted(connection: Connection, size: int) -> io.BytesIO:
+        found = receive(connection, size)
+        heads.append(size)
+        if len(heads) == 1:  # the length of the first message
+            signal.raise_signal(signal.SIGINT)
+        return found
+
+    def work(say: Say) -> Span:
+        say("something")
+        return spent(60)(say)
+
+    monkeypatch.setattr(Connection, "_recv", interrupted)
+    went, found = play([Job("one", work)], 1)
+    assert not went
+    assert found["one"].reason == "interrupted"
 
 
 EARLY = """
