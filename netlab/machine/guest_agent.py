@@ -301,6 +301,8 @@ class GuestAgent:
         with self.numbering:
             number, self._next = self._next, self._next + 1
         self._jobs[number] = listener
+        if self._gone.is_set():  # the reading thread may have told everybody else already
+            listener.hear(b"!", b"")
         return number
 
     def run(

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ import pytest
 from netlab.errors import CapabilityError, CommandError, EngineError, UsageError
 from netlab.machine import guest as module
 from netlab.machine.guest import GuestMachine, find_kernel
+from netlab.machine.guest_agent import GuestAgent, GuestProcess
 from tests.conftest import ROOT
 from tests.guest import in_guest, script
 from tests.pings import assert_least_rtt
@@ -44,6 +46,18 @@ def test_a_missing_guest_kernel_is_named_with_its_remedy(monkeypatch: pytest.Mon
 def test_a_writable_folder_must_exist(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a folder"):
         GuestMachine(writable=(tmp_path / "absent",))
+
+
+def test_a_command_begun_as_the_guest_ends_does_not_wait_for_ever() -> None:
+    ours, theirs = socket.socketpair()
+    agent = GuestAgent()
+    theirs.close()
+    with ours:
+        agent.read(ours)
+        late = GuestProcess(agent, ("true",))
+        agent.reserve(late)
+        with pytest.raises(EngineError, match="the guest ended before its time"):
+            late.follow({}, timeout=10)
 
 
 @uml
