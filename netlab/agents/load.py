@@ -60,7 +60,7 @@ STEAL = 7
 def read(path: str) -> str:
     """Return a file of /proc; empty where the kernel has none."""
     try:
-        with open(path) as file:  # noqa: PTH123
+        with open(path, errors="replace") as file:  # noqa: PTH123
             return file.read()
     except OSError:
         return ""

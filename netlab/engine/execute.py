@@ -77,12 +77,16 @@ def start(
     """
     mask = os.umask(0o077)
     os.umask(mask)
+    try:
+        here = os.getcwd()  # noqa: PTH109
+    except FileNotFoundError as error:
+        raise EngineError("the current directory is gone", hint="change to another one") from error
     request: Json = {
         "do": "spawn",
         "node": command.node,
         "argv": command.argv,
         "env": dict(command.env),
-        "cwd": os.getcwd(),  # noqa: PTH109
+        "cwd": here,
         "umask": mask,
         "terminal": terminal,
         "tag": TAG,

@@ -71,6 +71,11 @@ def test_a_process_that_is_kept_from_running_is_late(tmp_path: Path) -> None:
     assert end["disciplines"] == {}
 
 
+def test_what_a_program_was_told_need_not_be_text(tmp_path: Path) -> None:
+    (tmp_path / "cmdline").write_bytes(b"/bin/cat\0na\xefve\0")
+    assert load.program(load.read(str(tmp_path / "cmdline"))) == "cat"
+
+
 @pytest.mark.parametrize(
     ("command", "name"),
     [
