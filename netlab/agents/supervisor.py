@@ -61,7 +61,7 @@ Json = dict[str, Any]
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 PR_SET_PDEATHSIG, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 1, 47, 2
-SIOCETHTOOL = 0x8946
+SIOCGIFFLAGS, SIOCETHTOOL = 0x8913, 0x8946
 # ETHTOOL_GLINK, ETHTOOL_GSTRINGS, ETHTOOL_GSSET_INFO, ETHTOOL_SFEATURES and ETH_SS_FEATURES of
 # <linux/ethtool.h>.
 GET_LINK, GET_STRINGS, GET_SIZES, SET_FEATURES, FEATURE_NAMES = 0x0A, 0x1B, 0x37, 0x3B, 4
@@ -513,6 +513,20 @@ def ask_carrier(sock: socket.socket, device: str) -> None:
         ethtool(sock, device.encode(), ctypes.create_string_buffer(struct.pack("=II", GET_LINK, 0)))
 
 
+def resolves_neighbours(sock: socket.socket, device: str) -> bool:
+    """Tell whether an interface is up and finds its neighbours by asking.
+
+    One that is down is in no groups, loopbacks and tunnels of IP need none (IFF_UP, IFF_LOOPBACK
+    and IFF_NOARP of linux/if.h).
+    """
+    try:
+        answer = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16s24x", device.encode()))
+    except OSError:  # somebody took it away just now
+        return False
+    (flags,) = struct.unpack_from("h", answer, 16)
+    return flags & 0x89 == 0x01
+
+
 def solicited_groups(sock: socket.socket) -> set[tuple[int, bytes]]:
     """Return index and last three octets of the groups ff02::1:ff00:0/104 that interfaces are in.
 
@@ -650,13 +664,17 @@ class Builder:
         A kernel that takes longer than SETTLE_SECONDS is left to it: the lab is right, only its
         first packets may come late.
         """
-        for node, devices, _ in body:
-            for device in devices:
-                ask_carrier(self.socket_of(node), device)
+        wanted: dict[str, set[tuple[int, bytes]]] = {}
+        for node, interfaces in body:
+            sock = self.socket_of(node)
+            for device, index, groups in interfaces:
+                ask_carrier(sock, device)
+                if groups and resolves_neighbours(sock, device):
+                    own = wanted.setdefault(node, set())
+                    own.update((index, bytes.fromhex(group)) for group in groups)
         deadline = time.monotonic() + SETTLE_SECONDS
-        for node, _, wanted in body:
-            groups = {(index, bytes.fromhex(group)) for index, group in wanted}
-            while not groups <= solicited_groups(self.socket_of(node)):
+        for node, groups in wanted.items():
+            while not groups <= solicited_groups(self.sockets[node]):
                 if time.monotonic() > deadline:
                     return
                 time.sleep(POLL_SECONDS)

@@ -13,8 +13,8 @@ other, save that a link needs both its nodes. So the plan is cut into runs, and 
 * `config`: all the rest, grouped by node: one burst of netlink per node, interrupted only where a
   sysctl or an ioctl stands between;
 * `settle`: at the end, what the kernel does later in work of its own and is waited for, because
-  the first packets would be lost: the carriers of the ends of links that were set up, and the
-  groups of their IPv6 addresses.
+  the first packets would be lost: the carriers of interfaces that were set up, and the groups of
+  IPv6 addresses that are new.
 
 In a burst only the last message asks for an acknowledgement. The sequence number of a message is
 one more than the index of its operation: that is how an error finds its line in the file.
@@ -31,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
 from netlab.engine import netem, netlink
@@ -195,9 +196,7 @@ class _Lowering:
         self.removed: list[Any] = []
         self.taken: list[Any] = []
         self.ended: list[Any] = []
-        self.cables: set[tuple[str, str]] = set()
-        self.raised: dict[str, list[str]] = {}
-        self.groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
+        self.touched: dict[str, dict[str, set[str]]] = {}
 
     def stage(self, kind: str) -> None:
         """Begin a stage of another kind; the one before is complete."""
@@ -278,7 +277,6 @@ class _Lowering:
                 self.loopbacks.append((node, sequence))
             case TakeInterface(node, dev):
                 self.stage("take")
-                self.cables.add((node, dev))
                 self.take(node, self.indexes[node, dev], sequence)
             case EndFormerNode(node):
                 self.stage("end")
@@ -290,7 +288,6 @@ class _Lowering:
                 self.other(node, ["sysctl", sysctl_path(key), value, number])
             case AddVeth(a, b):
                 self.stage("links")
-                self.cables |= {(a.node, a.name), (b.node, b.name)}
                 self.veth(a, b, sequence)
             case AddWire():
                 pass  # a program: netlab.engine.wires starts it once the network is there
@@ -307,17 +304,22 @@ class _Lowering:
         still have their names.
         """
         self.stage("config")
+        self.touched.pop(node, None)
         for device in [dev for owner, dev in self.indexes.of if owner == node]:
             index = self.indexes.forget(node, device)
             self.send(node, netlink.delete_link(number + 1, index), number + 1, forgiven=True)
         self.stage("remove")
         self.removed.append([node, number])
 
+    def groups(self, node: str, dev: str) -> set[str]:
+        """Note that an interface is to be waited for; the groups it is to be in, to add to."""
+        return self.touched.setdefault(node, {}).setdefault(dev, set())
+
     def settled(self) -> list[Any]:
-        """Return what is waited for: node, devices, and groups as index and last three octets."""
+        """Return what is waited for: per node, device, index and the last octets of groups."""
         return [
-            [node, devices, [g for dev in devices for g in self.groups.get((node, dev), ())]]
-            for node, devices in self.raised.items()
+            [node, [[dev, self.indexes[node, dev], sorted(groups)] for dev, groups in own.items()]]
+            for node, own in self.touched.items()
         ]
 
     def configure(self, sequence: int, operation: Operation) -> None:
@@ -339,14 +341,12 @@ class _Lowering:
                     self.send(node, request, sequence)
             case SetUp(node, dev):
                 self.send(node, netlink.set_up(sequence, self.indexes[node, dev]), sequence)
-                if (node, dev) in self.cables:
-                    self.raised.setdefault(node, []).append(dev)
+                self.groups(node, dev)
             case AddAddress(node, dev, address):
                 index = self.indexes[node, dev]
                 self.send(node, netlink.address(sequence, index, address), sequence)
-                if address.version == 6 and (node, dev) in self.cables:
-                    group = address.packed[-3:].hex()  # RFC 4291 section 2.7.1
-                    self.groups.setdefault((node, dev), []).append((index, group))
+                if address.version == 6:
+                    self.groups(node, dev).add(group_of(address))
             case AddRoute(node, to, via, dev):
                 index = self.indexes[node, dev]
                 self.send(
@@ -373,6 +373,7 @@ class _Lowering:
                 index = self.indexes[node, dev]
                 self.send(node, netlink.delete_qdisc(sequence, index), sequence)
             case RemoveLink(node, dev):
+                self.touched.get(node, {}).pop(dev, None)
                 self.send(
                     node, netlink.delete_link(sequence, self.indexes.forget(node, dev)), sequence
                 )
@@ -384,6 +385,7 @@ class _Lowering:
                 index = self.indexes[node, dev]
                 self.send(node, netlink.set_up(sequence, index, up=False), sequence)
             case RemoveAddress(node, dev, address):
+                self.touched.get(node, {}).get(dev, set[str]()).discard(group_of(address))
                 index = self.indexes[node, dev]
                 request = netlink.address(sequence, index, address, remove=True)
                 self.send(node, request, sequence, forgiven=True)
@@ -406,6 +408,11 @@ class _Lowering:
                 raise TypeError(f"no lowering for {operation!r}")
 
 
+def group_of(address: IPv4Interface | IPv6Interface) -> str:
+    """The last three octets of an address, which name its group (RFC 4291 section 2.7.1)."""
+    return address.packed[-3:].hex()
+
+
 def place(sequence: int, index: int, qdisc: Qdisc, *, change: bool = False) -> bytes:
     """Encode the request that puts a queue discipline in its place, or changes it there."""
     options = netem.options(qdisc.discipline, change=change)
@@ -421,6 +428,6 @@ def lower(operations: Iterable[Operation], indexes: Indexes | None = None) -> Pr
     if lowering.loopbacks:
         lowering.stage("config")
     lowering.stage("")
-    if lowering.raised:
+    if any(lowering.touched.values()):
         lowering.program.stages.append(["settle", lowering.settled()])
     return lowering.program

@@ -14,7 +14,16 @@ from netlab.engine.lower import BURST_MESSAGES, Indexes, Program, lower, sysctl_
 from netlab.model.topology import Interface, Link, Node, Role, Topology
 from netlab.model.tunnel import Vxlan
 from netlab.plan.build import build
-from netlab.plan.operations import AddAddress, AddNode, AddRoute, AddVeth, SetSysctl, SetUp
+from netlab.plan.operations import (
+    AddAddress,
+    AddNode,
+    AddRoute,
+    AddVeth,
+    RemoveAddress,
+    RemoveLink,
+    SetSysctl,
+    SetUp,
+)
 from tests.engine.networks import host_router_host
 
 
@@ -72,16 +81,33 @@ def test_what_is_waited_for_at_the_end_are_carriers_and_groups_of_addresses() ->
     indexes = Indexes()
     kind, body = lower(operations, indexes).stages[-1]
     assert kind == "settle"
-    assert {n: devices for n, devices, _ in body} == {
+    assert {n: [dev for dev, _, _ in devices] for n, devices in body} == {
         "h1": ["eth0"],
         "r1": ["eth0", "eth1"],
         "h2": ["eth0"],
     }
-    assert sorted(entry for _, _, groups in body for entry in groups) == sorted(
+    assert sorted((i, g) for _, own in body for _, i, groups in own for g in groups) == sorted(
         (indexes[o.node, o.dev], f"{int(o.address.ip) & 0xFFFFFF:06x}")
         for o in operations
         if isinstance(o, AddAddress) and o.address.version == 6
     )
+
+
+def test_an_address_that_an_interface_gets_later_is_waited_for_unless_it_goes_again() -> None:
+    indexes = Indexes([("h", "eth0", 100), ("h", "eth1", 102)])
+    first, second = (ip_interface(f"fd00::{n}:{n}/64") for n in (1, 2))
+    wanted = [AddAddress("h", "eth0", first), AddAddress("h", "eth0", second)]
+    assert lower(wanted, indexes).stages[-1] == [
+        "settle",
+        [["h", [["eth0", 100, ["010001", "020002"]]]]],
+    ]
+    gone = RemoveAddress("h", "eth0", first)
+    assert lower([*wanted, gone], indexes).stages[-1][1] == [["h", [["eth0", 100, ["020002"]]]]]
+    removed = [*wanted, AddAddress("h", "eth1", first), RemoveLink("h", "eth0")]
+    left = lower(removed, Indexes([("h", "eth0", 100), ("h", "eth1", 102)])).stages[-1][1]
+    assert left == [["h", [["eth1", 102, ["010001"]]]]]
+    four = lower([AddAddress("h", "eth0", ip_interface("10.0.0.1/24"))], indexes)
+    assert [kind for kind, _ in four.stages] == ["config"]
 
 
 def test_long_configurations_are_cut_into_bursts() -> None:
