@@ -89,15 +89,20 @@ def _text(path: Path) -> str:
 def follow(
     labs: Sequence[Lab], settings: Settings, *, variations: Sequence[str], faults: bool
 ) -> None:
-    """Look at the folders of labs until an interrupt, and do again what changed."""
+    """Look at the folders of labs until an interrupt, and do again what changed.
+
+    A change counts when two looks have seen the same.
+    """
     folders = [lab.folder for lab in labs]
     known = {folder: state(folder) for folder in folders}
+    last = dict(known)
     click.echo(f"watching {', '.join(lab.name for lab in labs)}; Ctrl-C ends it", err=True)
     while True:
         time.sleep(EVERY)
         for folder in folders:
-            now = state(folder)
-            if now == known[folder]:
+            before, now = last[folder], state(folder)
+            last[folder] = now
+            if now == known[folder] or now != before:  # an editor may be half done
                 continue
             again = now.played != known[folder].played
             known[folder] = now

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from netlab.cli import watch
+from netlab.labs import discovery, runner
 from tests.conftest import ROOT
 
 
@@ -55,3 +57,30 @@ def test_the_guide_concerns_neither(folder: Path) -> None:
 
 def test_a_broken_program_is_a_state_too(folder: Path) -> None:
     assert change(folder, "lab.py", "PORT = 8080", "PORT = = 8080") == (True, True)
+
+
+def test_a_file_that_is_half_written_is_waited_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = folder / "lab.py"
+    text = program.read_text()
+    steps = iter(["", text.replace("def figures(", "def figures_("), None])
+    asked: list[bool] = []
+
+    def edit(_: float) -> None:
+        step = next(steps, "the end")
+        if step == "the end":
+            raise KeyboardInterrupt
+        if step is not None:
+            program.write_text(step)
+
+    def redo(_: Path, __: runner.Settings, *, again: bool, **more: object) -> None:
+        asked.append(again)
+
+    monkeypatch.setattr(time, "sleep", edit)
+    monkeypatch.setattr(watch, "_redo", redo)
+    with pytest.raises(KeyboardInterrupt):
+        watch.follow(
+            [discovery.load(folder)], runner.Settings(tmp_path), variations=(), faults=False
+        )
+    assert asked == [False]
