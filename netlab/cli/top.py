@@ -43,6 +43,7 @@ def top(
     on the screen; ? explains them and the columns. It ends at q, and with the lab.
     """
     from netlab.cli.panels import PANELS, lines
+    from netlab.engine.channel import ChannelClosedError
     from netlab.engine.overview import Overview
 
     period = _period(every)
@@ -71,7 +72,12 @@ def top(
         overview.view()
         while True:
             time.sleep(period)
-            view = only(overview.view(), pattern)
+            try:
+                view = only(overview.view(), pattern)
+            except ChannelClosedError:
+                if not shown:
+                    raise
+                return _ended(f"the lab {overview.lab.id} has ended", 0)
             shown += 1
             if as_json:
                 click.echo(json.dumps(asdict(view)))

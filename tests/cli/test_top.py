@@ -268,6 +268,17 @@ def test_the_screen_ends_with_the_lab(mine: Person) -> None:
 
 
 @live
+def test_json_ends_with_the_lab(mine: Person) -> None:
+    with mine.start("top", "--json", "--every", "100ms") as watching:
+        assert watching.stdout is not None
+        assert json.loads(watching.stdout.readline())["lab"] == "watched"
+        mine.ok("down")
+        told, said = watching.communicate(timeout=30)
+    assert (watching.returncode, said) == (0, "the lab watched has ended\n")
+    assert all(json.loads(line)["lab"] == "watched" for line in told.splitlines())
+
+
+@live
 def test_text_and_json_for_scripts(mine: Person) -> None:
     lines = mine.ok("top", "--every", "100ms").splitlines()
     assert lines[0].startswith("watched: ")
