@@ -28,7 +28,7 @@ CAPTURES = ROOT.parent / "shared" / "captures"
 
 def _runs(*argv: str) -> bool:
     try:
-        return subprocess.run(argv, capture_output=True, timeout=20, check=False).returncode == 0
+        return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -440,18 +441,20 @@ def test_import_and_a_small_file_take_under_60_ms(tmp_path: Path) -> None:
         """Return the least CPU time of several runs: other work on the machine does not count."""
         best = 9.0
         for _ in range(7):
-            before = os.times()
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
             subprocess.run([sys.executable, "-c", program, str(file)], check=True)
-            after = os.times()
-            spent = after.children_user + after.children_system
-            best = min(best, spent - before.children_user - before.children_system)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent = after.ru_utime + after.ru_stime
+            best = min(best, spent - before.ru_utime - before.ru_stime)
         return best
 
     program = (
         "import sys; from netlab.capture import summarize;"
         "assert summarize(sys.argv[1]).packets == 5000"
     )
-    assert cpu(program) - cpu("pass") < 0.06
+    # Where Python itself begins in 20 ms; a slower processor is slower in both.
+    bare = cpu("pass")
+    assert cpu(program) - bare < 0.06 * max(1, bare / 0.02)
 
 
 def test_arrow_consumers_take_tables_as_they_are(tmp_path: Path) -> None:

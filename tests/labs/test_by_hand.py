@@ -27,7 +27,7 @@ from netlab.labs import discovery, guide
 from tests.conftest import ROOT
 
 NAMES = discovery.names()
-AT_ONCE = 6
+AT_ONCE = 4  # some commands must be typed before a connection of five seconds has ended
 STILL, PATIENCE = 1.0, 120.0  # seconds
 REFUSED = {
     "address-in-use": {r"actor listen$": "EADDRINUSE"},
@@ -57,7 +57,7 @@ SHOWN = {
     "port-exhaustion": '"EADDRNOTAVAIL": 50',
     "raw-syn": "sent packets=1 ",
     "resets": "EPIPE",
-    "sack": r"TcpRetransSegs +5 ",
+    "sack": r"TcpRetransSegs +([5-9]|\d\d) ",  # five are lost; more for want of patience
     "segment-anatomy": r"IpInHdrErrors +1 ",
     "silent-drop": r"SYN-SENT .*timer:\(on",
     "syn-flood": r'failed=\{"timeout": 1\}',
