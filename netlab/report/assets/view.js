@@ -67,7 +67,7 @@ export class View {
     this.rows = all.filter((i) => wanted(this.scene, i, this.ladder.marked));
     this.ladder.show(this.rows, this.lanes(number));
     const few = this.rows.length === all.length ? "" : ` of ${all.length.toLocaleString("en")}`;
-    this.count.textContent = `${this.rows.length.toLocaleString("en")}${few} packets`;
+    this.count.textContent = `${this.rows.length.toLocaleString("en")}${few} ${all.length === 1 ? "packet" : "packets"}`;
     const span = this.rows.length ? this.scene.at[this.rows[this.rows.length - 1]] - this.scene.at[this.rows[0]] : 0;
     if (span) this.count.textContent += ` in ${duration(span)}`;
     for (const tell of this.listeners) tell("conversation", number);
