@@ -67,16 +67,14 @@ def capture(
             program=f"netlab {version('netlab-tcpip')}",
         )
     _, connection = connect(lab.id)
-    with (
-        live_capture.LiveCapture(
-            connection, wanted, form=form, expression=expression, count=count, snaplen=snaplen
-        ) as running,
-        live_capture.interrupts() as asked,  # before we say that it can be ended
-    ):
+    with live_capture.LiveCapture(
+        connection, wanted, form=form, expression=expression, count=count, snaplen=snaplen
+    ) as running:
         out = 1 if target is None or target == "-" else _create(Path(target))
-        click.echo(f"capturing at {', '.join(map(str, wanted))}", err=True)
         try:
-            outcome = running.run(out, asked)
+            with live_capture.interrupts() as asked:  # before we say that it can be ended
+                click.echo(f"capturing at {', '.join(map(str, wanted))}", err=True)
+                outcome = running.run(out, asked)
         except OSError as error:
             raise _unwritable(target, error) from error
         finally:

@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -257,3 +258,17 @@ def test_it_ends_with_what_it_watches(me: Person) -> None:
     totals = _core.summarize(path).totals
     assert totals["warnings"] == []
     assert [i["packets"] for i in totals["interfaces"]] == [2, 4]
+
+
+def test_a_pipe_that_nobody_reads_is_waited_for_until_an_interrupt(lab: Person) -> None:
+    fifo = lab.folder / "unread"
+    os.mkfifo(fifo)
+    fifo.chmod(0o666)
+    with lab.start("capture", "h1", "-w", str(fifo)) as waiting:
+        place = Path(f"/proc/{waiting.pid}/wchan")
+        end = time.monotonic() + 60
+        while (told := place.read_text()) != "wait_for_partner":  # of fifo_open in fs/pipe.c
+            assert time.monotonic() < end, told
+            time.sleep(0.02)
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(60) == 130
