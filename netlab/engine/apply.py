@@ -13,7 +13,6 @@ from netlab.engine.channel import Channel
 from netlab.engine.lower import Indexes, lower
 from netlab.engine.state import Lab
 from netlab.engine.supervisor import checked, operation_error
-from netlab.errors import EngineError
 from netlab.plan.operations import Operation
 
 
@@ -26,7 +25,7 @@ def indexes_of(lab: Lab) -> Indexes:
 def exclusive(name: str | None) -> Generator[Lab]:
     """Find a lab that runs and keep other changes away from it for the length of a block.
 
-    EngineError where a file is gone because the lab has ended meanwhile.
+    ChannelClosedError where a file is gone because the lab has ended meanwhile.
     """
     lab = state.find(name)
     try:
@@ -36,10 +35,9 @@ def exclusive(name: str | None) -> Generator[Lab]:
             yield state.find(lab.id)  # as whoever had the lock before us left it
         finally:
             os.close(fd)
-    except FileNotFoundError as error:
-        if state.is_alive(lab.folder):
-            raise
-        raise EngineError(f"the lab {lab.id!r} ended just now") from error
+    except FileNotFoundError:
+        channel.connect(lab.folder).close()  # says so where the lab has ended
+        raise
 
 
 def apply(

@@ -197,21 +197,30 @@ class Channel:
                     self._ended.append(self._vital.pop(message["tag"]))
 
 
-def connect(folder: str | os.PathLike[str]) -> Channel:
-    """Connect to the supervisor whose state directory this is; ChannelClosedError: it is gone."""
-    gone = f"the lab {os.path.basename(folder)!r} ended just now"  # noqa: PTH119
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise ChannelClosedError(gone) from error
+def _connected(folder: str | os.PathLike[str]) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.connect(f"/proc/self/fd/{fd}/control")  # short, however long the directory's path
-    except OSError as error:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sock.connect(f"/proc/self/fd/{fd}/control")  # short, however long the directory's path
+        finally:
+            os.close(fd)
+    except OSError:
         sock.close()
-        if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
-            raise ChannelClosedError(gone) from error
         raise
-    finally:
-        os.close(fd)
+    return sock
+
+
+def connect(folder: str | os.PathLike[str]) -> Channel:
+    """Connect to the supervisor whose state directory this is.
+
+    ChannelClosedError where it is gone, EngineError where it cannot be reached for another reason.
+    """
+    name = os.path.basename(folder)  # noqa: PTH119
+    try:
+        sock = _connected(folder)
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise ChannelClosedError(f"the lab {name!r} ended just now") from error
+    except OSError as error:
+        raise EngineError(f"cannot reach the lab {name!r}: {error.strerror}") from error
     return Channel(sock)

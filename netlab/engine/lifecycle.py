@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from netlab.engine import cgroups, channel, state
-from netlab.engine.channel import ChannelClosedError
 from netlab.engine.reach import connect
 from netlab.engine.state import Lab
 from netlab.errors import EngineError, UsageError
@@ -192,7 +191,7 @@ def down(lab: Lab, timeout: float = 5.0) -> None:
     """End a lab and wait until nothing of it is left."""
     pidfd = open_process(lab)
     try:
-        with contextlib.suppress(OSError, ChannelClosedError):
+        with contextlib.suppress(OSError, EngineError):
             connection = channel.connect(lab.folder)
             try:
                 connection.send({"do": "stop"})

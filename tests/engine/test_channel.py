@@ -44,6 +44,12 @@ def test_a_lab_that_ended_just_now_is_told_so(tmp_path: Path, left: str) -> None
         connect(folder)
 
 
+def test_a_lab_that_cannot_be_reached_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    with pytest.raises(EngineError, match="cannot reach the lab 'mine': Not a directory"):
+        connect(tmp_path / "mine")
+
+
 def alive(folder: Path) -> Claim:
     """A directory that looks like that of a lab that runs, as long as its lock is held."""
     state.make_root()
@@ -53,18 +59,24 @@ def alive(folder: Path) -> Claim:
     return held
 
 
-def test_a_change_that_the_end_of_the_lab_overtakes_says_so(state_dir: Path) -> None:
+@pytest.mark.parametrize("swept", [True, False])
+def test_a_change_that_the_end_of_the_lab_overtakes_says_so(state_dir: Path, swept: bool) -> None:
     held = alive(state_dir / "mine")
     with (  # noqa: PT012
-        pytest.raises(EngineError, match="the lab 'mine' ended just now"),
+        pytest.raises(ChannelClosedError, match="the lab 'mine' ended just now"),
         apply.exclusive("mine") as lab,
     ):
-        held.remove()
-        (lab.path / "torn").unlink()
+        if swept:
+            held.remove()
+        (lab.path / "torn").unlink()  # else whoever sweeps has come as far as this, lock in hand
+    held.remove()
 
 
 def test_a_file_that_is_missing_in_a_lab_that_lives_is_another_matter(state_dir: Path) -> None:
     held = alive(state_dir / "mine")
-    with pytest.raises(FileNotFoundError), apply.exclusive("mine") as lab:
-        (lab.path / "torn").unlink()
+    with socket.socket(socket.AF_UNIX) as supervisor:
+        supervisor.bind(str(held.path / "control"))
+        supervisor.listen()
+        with pytest.raises(FileNotFoundError), apply.exclusive("mine") as lab:
+            (lab.path / "torn").unlink()
     held.remove()
