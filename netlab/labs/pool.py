@@ -271,10 +271,13 @@ def _collect(running: dict[Connection, _Running[T]], watch: Watch) -> list[_Runn
     ended: list[_Running[T]] = []
     for connection in ready:
         assert isinstance(connection, Connection)
+        one = running[connection]
         with _interrupts_wait():  # half a message taken would make nonsense of the next
-            more = _hear(connection, running, watch)
-        if not more:
+            said = _hear(connection, one)
+        if said is None:
             ended.append(_reap(connection, running, watch))
+        elif said:
+            watch.said(one.job, said)
     for connection, one in list(running.items()):
         if time.monotonic() > one.deadline:
             one.process.kill()
@@ -285,18 +288,16 @@ def _collect(running: dict[Connection, _Running[T]], watch: Watch) -> list[_Runn
     return ended
 
 
-def _hear(connection: Connection, running: dict[Connection, _Running[T]], watch: Watch) -> bool:
-    """Take one message of a job; return False once there are no more."""
-    one = running[connection]
+def _hear(connection: Connection, one: _Running[Any]) -> str | None:
+    """Take one message of a job: return what it says, if anything; None once there are no more."""
     try:
         message = connection.recv()
     except (EOFError, ConnectionResetError):
-        return False
-    if isinstance(message, Ending):
-        one.ending = Ending(message.result, message.reason, one.beside)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-    else:
-        watch.said(one.job, message)
-    return True
+        return None
+    if not isinstance(message, Ending):
+        return message
+    one.ending = Ending(message.result, message.reason, one.beside)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    return ""
 
 
 def _reap(
