@@ -385,7 +385,8 @@ class _Lowering:
                 index = self.indexes[node, dev]
                 self.send(node, netlink.set_up(sequence, index, up=False), sequence)
             case RemoveAddress(node, dev, address):
-                self.touched.get(node, {}).get(dev, set[str]()).discard(group_of(address))
+                if address.version == 6:
+                    self.touched.get(node, {}).get(dev, set[str]()).discard(group_of(address))
                 index = self.indexes[node, dev]
                 request = netlink.address(sequence, index, address, remove=True)
                 self.send(node, request, sequence, forgiven=True)

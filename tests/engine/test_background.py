@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -64,14 +65,13 @@ def test_what_was_said_last_is_told_though_the_lab_is_gone(lab: Lab, gone: str) 
 def test_a_directory_that_goes_while_it_is_listed_has_no_logs(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_dir = Path.is_dir
+    real = Path.glob
 
-    def is_dir_and_then_gone(path: Path) -> bool:
-        found = is_dir(path)
-        shutil.rmtree(lab.path, ignore_errors=True)
-        return found
+    def listed_while_it_goes(path: Path, pattern: str) -> Iterator[Path]:
+        yield next(real(path, pattern))
+        raise FileNotFoundError  # as pathlib does before Python 3.13
 
-    monkeypatch.setattr(Path, "is_dir", is_dir_and_then_gone)
+    monkeypatch.setattr(Path, "glob", listed_while_it_goes)
     assert list(lines(lab, None, follow=False)) == []
 
 

@@ -216,7 +216,7 @@ def test_a_node_may_stay_off_for_a_while(notebook: Notebook) -> None:
             pinging.signal(signal.SIGINT)
             pinging.wait(60)
             # There was a second without an answer; the last before it may have been told of late.
-            assert max(b - a for a, b in pairwise(answers())) >= 0.75
+            assert 0.75 <= max(b - a for a, b in pairwise(answers())) < 20
 
 
 def test_nobody_else_loses_a_packet(notebook: Notebook, rootless: bool) -> None:
