@@ -31,6 +31,7 @@ _LIVE = re.compile(
     r"(\d+) packets? captured, (\d+) packets? received by filter, (\d+) packets? dropped by kernel"
     r"(?:, (\d+) packets? dropped by interface)?"
 )
+_ANSWER = re.compile(rf"tcpdump: {_LIVE.pattern}\n?")
 _FINAL = re.compile(r"^(\d+) packets? (captured|received by filter|dropped by \w+)$", re.MULTILINE)
 _LISTENING = re.compile(r"listening on (\S+), link-type (\S+)")
 
@@ -59,8 +60,12 @@ def live_counters(stderr: str) -> tuple[Counters, ...]:
 
 
 def final_counters(stderr: str) -> Counters | None:
-    """Return the counters that tcpdump prints when it ends; None if it has not."""
-    found = {what: int(number) for number, what in _FINAL.findall(stderr)}
+    """Return the counters that tcpdump prints when it ends; None if it has not.
+
+    An answer to SIGUSR1 may stand in their midst, even in the midst of a line: the signal
+    interrupts tcpdump wherever it is.
+    """
+    found = {what: int(number) for number, what in _FINAL.findall(_ANSWER.sub("", stderr))}
     if "captured" not in found:
         return None
     return Counters(

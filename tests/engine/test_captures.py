@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,17 @@ def test_the_counters_of_tcpdump_are_read() -> None:
     assert captures.final_counters(LIVE + FINAL) == captures.Counters(7, 9, 2)
     more = FINAL + "1 packet dropped by interface\n"
     assert captures.final_counters(more) == captures.Counters(7, 9, 2, 1)
+
+
+@pytest.mark.parametrize("dropped", ["", ", 1 packet dropped by interface"])
+@pytest.mark.parametrize("at", [m.start() for m in re.finditer("$|\\b7|\\b9", FINAL, re.MULTILINE)])
+def test_an_answer_in_the_midst_of_the_last_counters_is_no_part_of_them(
+    at: int, dropped: str
+) -> None:
+    counted = "7 packets captured, 9 packets received by filter, 2 packets dropped by kernel"
+    said = f"{LIVE}{FINAL[:at]}tcpdump: {counted}{dropped}\n{FINAL[at:]}"
+    assert captures.final_counters(said) == captures.Counters(7, 9, 2)
+    assert captures.live_counters(said)[-1].captured == 7
 
 
 def test_root_stays_root_and_others_do_not_ask_for_it() -> None:
