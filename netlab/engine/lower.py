@@ -38,7 +38,6 @@ from netlab.engine import netem, netlink
 from netlab.model.topology import RouteOptions
 from netlab.plan import firewall
 from netlab.plan.operations import (
-    TAP_RING,
     AddAddress,
     AddBridge,
     AddNode,
@@ -64,6 +63,7 @@ from netlab.plan.operations import (
     ResetSysctl,
     SetDown,
     SetFirewall,
+    SetRing,
     SetSysctl,
     SetUp,
     TakeInterface,
@@ -324,10 +324,10 @@ class _Lowering:
 
     def configure(self, sequence: int, operation: Operation) -> None:
         match operation:
-            case AddTap(VethEnd(node, name, mac, mtu)):
+            case AddTap(VethEnd(node, name, mac, mtu), ring):
                 index = self.indexes.new(node, name)
                 self.other(node, ["tap", name, index, sequence - 1])
-                self.send(node, netlink.born(sequence, index, mac, mtu, TAP_RING), sequence)
+                self.send(node, netlink.born(sequence, index, mac, mtu, ring), sequence)
             case AddTunnel(VethEnd(node, name, mac, mtu), kind, local, remote):
                 # After a reboot it has the index it had.
                 index = self.indexes.of.get((node, name)) or self.indexes.new(node, name)
@@ -381,6 +381,9 @@ class _Lowering:
                 master = self.indexes[node, bridge]
                 request = netlink.set_master(sequence, self.indexes[node, dev], master)
                 self.send(node, request, sequence)
+            case SetRing(node, dev, ring):
+                index = self.indexes[node, dev]
+                self.send(node, netlink.born(sequence, index, "", 0, ring), sequence)
             case SetDown(node, dev):
                 index = self.indexes[node, dev]
                 self.send(node, netlink.set_up(sequence, index, up=False), sequence)

@@ -44,7 +44,7 @@ from netlab.plan.operations import (
     VethEnd,
 )
 from netlab.plan.qdiscs import chain
-from netlab.plan.wire import configuration
+from netlab.plan.wire import configuration, ring
 
 BRIDGE = "br0"
 MIDDLE = (("p0", "p1"), ".wire")  # ports of a middle node; what follows the link's name in its own
@@ -127,8 +127,8 @@ def _operations(
         else:
             yield AddVeth(_veth_end(link.a), _veth_end(link.b), link.mark)
     for link in tapped:
-        for end in link.ends:
-            yield AddTap(_veth_end(end), link.mark)
+        for end, way in zip(link.ends, (link.forward, link.backward), strict=True):
+            yield AddTap(_veth_end(end), ring(way), link.mark)
     for link in topology.links:
         if link.tunnel is not None:
             near, far = link.tunnel.ends

@@ -58,6 +58,7 @@ from netlab.plan.operations import (
     ResetSysctl,
     SetDown,
     SetFirewall,
+    SetRing,
     SetSysctl,
     SetUp,
     TuneNeighbours,
@@ -138,7 +139,7 @@ class _Facts:
         # What goes and comes together: the ends of a veth, of a wire with TAPs (True: each goes by
         # itself), one end of a tunnel.
         self.pairs: dict[frozenset[_Device], tuple[frozenset[VethEnd | AddTunnel], bool]] = {}
-        self.taps: dict[_Device, VethEnd] = {}
+        self.taps: dict[_Device, AddTap] = {}
         self.sysctls: dict[tuple[str, str], SetSysctl] = {}
         self.bridges: dict[_Device, AddBridge] = {}
         self.quiet: set[_Device] = set()  # offloads off
@@ -157,7 +158,7 @@ class _Facts:
                     devices = frozenset(((a.node, a.name), (b.node, b.name)))
                     self.pairs[devices] = frozenset((a, b)), False
                 case AddTap(end):
-                    self.taps[end.node, end.name] = end
+                    self.taps[end.node, end.name] = op
                 case AddTunnel(end):
                     self.pairs[frozenset(((end.node, end.name),))] = frozenset((op,)), True
                 case SetSysctl(node, key):
@@ -181,7 +182,7 @@ class _Facts:
                 case AddWire(node):
                     self.wires[node] = op
                     if op.taps:
-                        ends = frozenset(self.taps[device] for device in op.taps)
+                        ends = frozenset(self.taps[device].end for device in op.taps)
                         self.pairs[frozenset(op.taps)] = ends, True
                 case _:
                     raise TypeError(f"{op!r} is not in a plan that builds")
@@ -299,7 +300,11 @@ class _Difference:
                 needed = node in self.fresh_nodes
             case AddVeth(a, b):
                 needed = (a.node, a.name) in self.fresh or (b.node, b.name) in self.fresh
-            case AddTap(end) | AddTunnel(end):
+            case AddTap(end, ring):
+                needed = (end.node, end.name) in self.fresh
+                if not needed and self.old.taps[end.node, end.name].ring != ring:
+                    yield SetRing(end.node, end.name, ring, op.mark)
+            case AddTunnel(end):
                 needed = (end.node, end.name) in self.fresh
             case SetSysctl(node, key):
                 same = self.old.sysctls.get((node, key)) == op

@@ -88,15 +88,17 @@ class AddVeth:
 
 GRE_TTL = 64
 """Of the packets outside; the kernel would take that of the packet inside."""
-TAP_RING = 4096
-"""Frames a TAP device holds until the wire reads them; more are dropped, and counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddTap:
-    """Give a node an interface whose other side is a program: a TAP device, for a wire."""
+    """Give a node an interface whose other side is a program: a TAP device, for a wire.
+
+    Its `ring` holds so many frames until the wire reads them; more are dropped, and counted.
+    """
 
     end: VethEnd
+    ring: int
     mark: Mark = field(default=NOWHERE, compare=False)
 
     @property
@@ -104,7 +106,7 @@ class AddTap:
         """Return the commands that do the same."""
         end = self.end
         ip = ("ip", "-n", end.node)
-        born = ("address", end.mac, "mtu", str(end.mtu), "txqueuelen", str(TAP_RING))
+        born = ("address", end.mac, "mtu", str(end.mtu), "txqueuelen", str(self.ring))
         return (
             (*ip, "tuntap", "add", "dev", end.name, "mode", "tap"),
             (*ip, "link", "set", end.name, *born),
@@ -459,6 +461,21 @@ class AddPort:
 
 
 @dataclass(frozen=True, slots=True)
+class SetRing:
+    """Make the ring of a TAP device longer or shorter; frames in it stay."""
+
+    node: str
+    dev: str
+    ring: int
+    mark: Mark = field(default=NOWHERE, compare=False)
+
+    @property
+    def commands(self) -> tuple[Argv, ...]:
+        """Return the commands that do the same."""
+        return (("ip", "-n", self.node, "link", "set", self.dev, "txqueuelen", str(self.ring)),)
+
+
+@dataclass(frozen=True, slots=True)
 class SetDown:
     """Set an interface down."""
 
@@ -574,6 +591,7 @@ Operation = (
     | ResetSysctl
     | AddPort
     | SetDown
+    | SetRing
     | RemoveAddress
     | ReplaceRoute
     | RemoveRoute

@@ -39,6 +39,8 @@ LONGEST = 3600.0
 """Seconds; the wire takes a longer delay for a mistake in the unit."""
 OVERHEAD = (-40, 1000)
 """Bytes by which a frame may count as longer than it is."""
+RING = (4096, 65_536)
+"""Frames that the ring of a TAP device holds, at least and at most (8 bytes of the kernel each)."""
 FORWARD, BACKWARD = "a_to_b", "b_to_a"
 
 
@@ -66,6 +68,26 @@ def refusal(impairment: Impairment, mtu: int = 1500) -> str | None:
         if reason is not None:
             return reason
     return None
+
+
+def ring(impairment: Impairment) -> int:
+    """Return how many frames the ring of the TAP device holds at which a direction begins.
+
+    A sender may get ahead of the wire by a whole window: what its queue has room for must not be
+    lost in front of it.
+    """
+    least, most = RING
+    ever = (impairment, *(episode.becomes for episode in impairment.schedule))
+    return min(most, max(least, *map(_room, ever)))
+
+
+def _room(impairment: Impairment) -> int:
+    """Return how many packets a direction has room for, where that is said in packets."""
+    match impairment.waits:
+        case Pfifo(limit) | Codel(limit) | FqCodel(limit):
+            return limit
+        case _:
+            return impairment.limit
 
 
 def seed_of(link: str) -> int:

@@ -20,6 +20,7 @@ from tests.pings import assert_least_rtt
 pytestmark = pytest.mark.needs("netns", "userns")
 
 TOPOLOGY = "name: two\nnodes: [a, b]\nlinks: [{name: x, ends: a-b, WORDS}]\n"
+LINK = ("ip", "-d", "-j", "link", "show", "eth0")
 
 
 def netlab(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -91,6 +92,10 @@ def test_apply_changes_the_wire_that_runs(folder: Path) -> None:
     done = netlab(folder, "apply", "two.yaml")
     assert done.returncode == 0, done.stderr
     assert_rtt(folder, 40, 47)
+    write(folder, "delay: 1ms, limit: 20000")
+    assert netlab(folder, "apply", "two.yaml").returncode == 0
+    (link,) = json.loads(netlab(folder, "exec", "a", "--", *LINK).stdout)
+    assert link["txqlen"] == (20_000 if link["linkinfo"]["info_kind"] == "tun" else 1000)
     write(folder, "mtu: 1500")
     assert netlab(folder, "apply", "two.yaml").returncode == 0
     assert_rtt(folder, 0, 5)

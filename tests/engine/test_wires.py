@@ -113,8 +113,10 @@ def test_ten_delays_of_10_ms_each_way_are_a_round_trip_of_200_ms(
 def test_ends_are_tap_devices_where_the_machine_allows_them(
     notebook: Notebook, rootless: bool
 ) -> None:
-    with open_stage(two("delay: 1ms"), notebook, rootless=rootless, impair=Backend.WIRE) as stage:
+    words = "delay: 1ms, limit: 6000"
+    with open_stage(two(words), notebook, rootless=rootless, impair=Backend.WIRE) as stage:
         assert [kind_of(stage, node) for node in "ab"] == ["tun", "tun"]
+        assert " qlen 6000\n" in stage.node("a").run(["ip", "link", "show", "eth0"]).stdout
         assert not Path("/sys/class/net/eth0/tun_flags").exists()
     counters = json.loads((notebook.path / "wire" / "x.json").read_text())["links"]["x"]
     assert {counters[end]["kind"] for end in "ab"} == {"tap"}

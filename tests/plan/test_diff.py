@@ -25,6 +25,7 @@ from netlab.plan.operations import (
     RemoveNode,
     RemoveRoute,
     ReplaceRoute,
+    SetRing,
     SetSysctl,
 )
 from netlab.plan.script import script
@@ -85,6 +86,17 @@ def test_new_settings_of_a_wire_touch_nothing_else(tun: bool) -> None:
     new = SLOW.replace("b-c, delay: 1ms", "b-c, delay: 9ms, loss: 1%")
     found = list(diff(loads(SLOW), loads(new), machine, Backend.WIRE).operations)
     assert [type(op) for op in found] == [AddWire]
+
+
+def test_a_longer_queue_makes_the_rings_in_front_of_it_longer_in_place() -> None:
+    machine = Capabilities(wire=True, tun=True)
+    new = SLOW.replace("b-c, delay: 1ms", "b-c, delay: 1ms, limit: 9000")
+    found = list(diff(loads(SLOW), loads(new), machine, Backend.WIRE).operations)
+    assert [type(op) for op in found] == [SetRing, SetRing, AddWire]
+    assert [" ".join(argv) for op in found[:2] for argv in op.commands] == [
+        "ip -n b link set eth0 txqueuelen 9000",
+        "ip -n c link set eth1 txqueuelen 9000",
+    ]
 
 
 def test_a_new_host_touches_no_other_link() -> None:

@@ -32,7 +32,7 @@ from netlab.model.yaml import loads
 from netlab.plan import wire
 from netlab.plan.backend import Backend, choose
 from netlab.plan.build import build
-from netlab.plan.operations import AddBridge, AddQdisc, AddWire
+from netlab.plan.operations import AddBridge, AddQdisc, AddTap, AddWire
 from netlab.plan.script import script
 from netlab.units import kbit, mbit, ms
 
@@ -263,6 +263,27 @@ def test_a_links_seed_follows_from_its_name() -> None:
     seeds += [wire.seed_of("x"), wire.seed_of("y")]
     assert seeds[0] == seeds[1] != seeds[2]
     json.dumps(wire.configuration(link("loss: 1%"), ("p0", "p1")))
+
+
+@pytest.mark.parametrize(
+    ("words", "rings"),
+    [
+        ("delay: 1ms", (4096, 4096)),
+        ("rate: 1gbit, limit: 100", (4096, 4096)),
+        ("rate: 1gbit, limit: 20000", (20_000, 20_000)),
+        ("a->b: {delay: 1ms, limit: 5000}, b->a: {rate: 1gbit, queue: fq_codel}", (5000, 10_240)),
+        ("rate: 1gbit, queue: {kind: bfifo, limit: 100MB}", (4096, 4096)),
+        ("rate: 1gbit, limit: 1000000", (65_536, 65_536)),
+        ("rate: 1gbit, schedule: [{at: 1s, limit: 9000}]", (9000, 9000)),
+    ],
+)
+def test_the_ring_of_a_tap_has_room_for_what_the_queue_behind_it_holds(
+    words: str, rings: tuple[int, int]
+) -> None:
+    plan = build(topology(words), replace(BARE, tun=True))
+    taps = [operation for operation in plan.operations if isinstance(operation, AddTap)]
+    assert tuple(tap.ring for tap in taps) == rings
+    assert [tap.commands[-1][-2:] for tap in taps] == [("txqueuelen", str(r)) for r in rings]
 
 
 def test_a_pfifo_is_the_queue_in_front_of_a_rate() -> None:
