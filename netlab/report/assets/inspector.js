@@ -160,8 +160,9 @@ function grid(header) {
       const take = Math.min(left, 32 - (bit % 32));
       const cell = html("button", { type: "button", class: first ? "nl-field" : "nl-field nl-more", tabindex: "-1" });
       cell.style.gridColumn = `${(bit % 32) + 1} / span ${take}`;
-      const name = take < 3 ? field.name[0] : take < 6 ? field.name.slice(0, 4) : field.name;
-      if (first) cell.append(html("b", {}, name), html("i", {}, take < 3 ? `${field.value}` : field.text));
+      const [name, value] = take < 3 ? [field.name[0], `${field.value}`]
+        : take < 6 ? [field.name.slice(0, 4), field.text.split(" ")[0]] : [field.name, field.text];
+      if (first) cell.append(html("b", {}, name), html("i", {}, value));
       const tell = () => { said.textContent = `${field.name} = ${field.text}: ${field.meaning} (${field.source})`; };
       cell.addEventListener("pointerenter", tell);
       cell.addEventListener("click", tell);
