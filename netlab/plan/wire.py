@@ -83,11 +83,8 @@ def ring(impairment: Impairment) -> int:
 
 def _room(impairment: Impairment) -> int:
     """Return how many packets a direction has room for, where that is said in packets."""
-    match impairment.waits:
-        case Pfifo(limit) | Codel(limit) | FqCodel(limit):
-            return limit
-        case _:
-            return impairment.limit
+    queue = impairment.waits
+    return queue.limit if isinstance(queue, Pfifo | Codel | FqCodel) else impairment.limit
 
 
 def seed_of(link: str) -> int:
