@@ -84,6 +84,11 @@ class Evidence:
         """The options the scenario was given."""
         return self.recording.manifest.options
 
+    @property
+    def pace(self) -> int:
+        """By what the rates of the lab's links were divided, for the sake of a slow machine."""
+        return self.recording.manifest.pace
+
     @staticmethod
     def first(items: Iterable[_T], what: str) -> _T:
         """Return the first of `items`; NoEvidenceError, which names `what`, if there is none."""

@@ -12,6 +12,7 @@ from netlab.labs.variation import (
     nat,
     on_request,
     option,
+    slower,
     sysctl,
     vary,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "option",
     "packets",
     "skip",
+    "slower",
     "sysctl",
     "vary",
 ]

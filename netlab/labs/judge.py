@@ -14,6 +14,7 @@ from netlab.errors import LabDefinitionError, NetlabError, RecordingError
 from netlab.labs import chance
 from netlab.labs.lab import Check, Lab
 from netlab.labs.result import CheckResult, LabResult, VariationResult, skip_reasons
+from netlab.labs.variation import at_pace
 from netlab.recording import Recording
 
 CHECKS = "checks.json"
@@ -147,7 +148,7 @@ def check_run(lab: Lab, path: Path) -> LabResult:
         VariationResult(
             name=key,
             status="ran",
-            summary=lab.variations[key].summary if key in lab.variations else "",
+            summary=_summary(lab, key, recording.manifest.pace),
             recording=str(recording.path),
             seconds=max(0, recording.manifest.ended_ns - recording.manifest.started_ns) / 1e9,
             fidelity=recording.manifest.fidelity,
@@ -162,6 +163,12 @@ def check_run(lab: Lab, path: Path) -> LabResult:
     provenance = {"kernel": some.kernel, "netlab": some.netlab, "backend": some.backend}
     checks = judge(lab, recordings, skipped)
     return LabResult(name, lab.title, some.run, tuple(variations), checks, (), provenance)
+
+
+def _summary(lab: Lab, variation: str, pace: int) -> str:
+    """Return what a recording was of; "" for a variation that the lab no longer has."""
+    known = lab.variations.get(variation)
+    return at_pace(pace, known).summary if known else ""
 
 
 def broken(checks: tuple[CheckResult, ...]) -> tuple[str, ...]:

@@ -89,7 +89,8 @@ class Lab:
     """One exercise; made by its `lab.py`, found by `netlab.labs.discovery`.
 
     A variation, or a planted fault, may take `minutes`. `alone` names the variations (True: all)
-    that measure a rate or times so short that nothing may run beside them.
+    that measure a rate or times so short that nothing may run beside them. `paces` are divisors of
+    every link's rate, from 1 up: where a machine does not keep up, the next one is tried.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Lab:
         minutes: float = 5,
         ladder: str = "",
         alone: bool | tuple[str, ...] = (),
+        paces: tuple[int, ...] = (1,),
         states: int = 0,
     ) -> None:
         self.title = title
@@ -111,6 +113,7 @@ class Lab:
         self.minutes = minutes
         self.ladder = ladder
         self._alone = tuple(self.variations) if alone is True else alone or ()
+        self.paces = paces
         self.states = states
         self.folder = Path()
         self._scenario: Scenario | None = None

@@ -48,7 +48,7 @@ from netlab.labs.result import (
     junit,
     skip_reasons,
 )
-from netlab.labs.variation import Variation, vary
+from netlab.labs.variation import Variation, at_pace, vary
 from netlab.model.capabilities import Capabilities
 from netlab.model.dump import dump_json
 from netlab.model.topology import Topology
@@ -263,6 +263,7 @@ class _Run:
                 for n, fault in enumerate(lab.faults, 1)
                 if fault.on in chosen
             }
+        self.pace = lab.paces[0]
         self.order: list[_VJob] = []
         self._ended: dict[_Task, VariationResult] = {}
 
@@ -293,9 +294,6 @@ class _Run:
         variation = lab.variations[task.variation]
         if task.fault is not None:
             variation = vary(variation, task.fault.variation)
-        seeds: dict[str, int] = {}
-        if settings.seed is not None:
-            variation, seeds = _seeded(lab, self.topology, variation, settings.seed, self.number)
         label = f"{lab.name} {task.variation}" + (
             f", fault: {task.fault.name}" if task.fault else ""
         )
@@ -303,8 +301,13 @@ class _Run:
             label += f", {self.number} of {settings.repeat}"
 
         def work(say: Say) -> VariationResult:
+            pace = self.pace  # as it is when the job starts
+            it = at_pace(pace, variation)
+            seeds: dict[str, int] = {}
+            if settings.seed is not None:
+                it, seeds = _seeded(lab, self.topology, it, settings.seed, self.number)
             return _attempt(
-                _Attempt(lab, self.topology, variation, task.variation, label, task.fault, seeds),
+                _Attempt(lab, self.topology, it, task.variation, label, task.fault, seeds, pace),
                 self.folder / task.at,
                 settings,
                 say,
@@ -320,8 +323,9 @@ class _Run:
         """Take the end of a job; return one to run instead where this one was disturbed.
 
         A recording that others beside it have made suspect is not kept: the same runs once more,
-        alone. What a check says has no part in that. That of a fault is kept where its stamp does
-        not matter.
+        alone. If it still is, and the lab knows slower paces, the next one is taken, for what comes
+        after it too. What a check says has no part in that. That of a fault is kept where its
+        stamp does not matter.
         """
         path = self.folder / task.at
         result = ending.result
@@ -332,9 +336,10 @@ class _Run:
             result = VariationResult(task.variation, status, summary, ending.reason, path.name)
             if status == "error":
                 self.settings.watch.said(job, f"{job.name}: error, {ending.reason}")
-        elif ending.beside and self._disturbed(task, result):
-            why = ", ".join(result.fidelity_reasons)
-            self.settings.watch.said(job, f"{job.name}: disturbed ({why}); runs again, alone")
+        elif self._disturbed(task, result) and (ending.beside or self._slower()):
+            how = "alone" if ending.beside else f"every rate divided by {self.pace}"
+            why = result.fidelity_reasons[0]
+            self.settings.watch.said(job, f"{job.name}: disturbed ({why}); runs again, {how}")
             shutil.rmtree(path)
             return replace(job, weight=ALONE)
         self.missing.discard(task)
@@ -342,13 +347,19 @@ class _Run:
         return None
 
     def _disturbed(self, task: _Task, result: VariationResult) -> bool:
-        """Tell whether what came of a task is worth less for what ran beside it."""
+        """Tell whether what came of a task is worth less for what the machine did to it."""
         if task.fault is None or result.fidelity == "invalid":
             return result.fidelity in ("suspect", "invalid")
         breaks = task.fault.breaks
         return result.fidelity == "suspect" and any(
             check.timing for check in self.lab.checks if check.name == breaks
         )
+
+    def _slower(self) -> bool:
+        """Take the next pace of the lab; False if there is none."""
+        slower = [pace for pace in self.lab.paces if pace > self.pace]
+        self.pace = min(slower, default=self.pace)
+        return bool(slower)
 
     def finish(self, *, interrupted: bool = False) -> LabResult:
         """Judge what was recorded and write the results."""
@@ -435,6 +446,7 @@ class _Attempt:
     label: str
     fault: Fault | None
     seeds: Mapping[str, int]
+    pace: int
 
 
 def _attempt(it: _Attempt, path: Path, settings: Settings, say: Say) -> VariationResult:
@@ -460,6 +472,7 @@ def _attempt(it: _Attempt, path: Path, settings: Settings, say: Say) -> Variatio
             fault=it.fault.name if it.fault else None,
             options=_options(it.lab, it.variation),
             seeds=dict(it.seeds),
+            pace=it.pace,
             hz=settings.capabilities.hz if settings.capabilities else None,
         ) as writer:
             resolved = dump_json(changed)

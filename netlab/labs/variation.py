@@ -121,6 +121,30 @@ def delay(link: str, one_way: float) -> Variation:
     return Variation(change, summary=f"{format_time(one_way)} of delay each way on {link}")
 
 
+def slower(divisor: int, link: str = "") -> Variation:
+    """Divide the rates of a link, both directions, by a number; those of every link without one."""
+
+    def one(found: Link) -> Link:
+        forward, backward = found.forward, found.backward
+        return replace(
+            found,
+            forward=replace(forward, rate=forward.rate / divisor),
+            backward=replace(backward, rate=backward.rate / divisor),
+        )
+
+    def change(topology: Topology) -> Topology:
+        if not link:
+            return replace(topology, links=tuple(one(found) for found in topology.links))
+        return change_link(topology, link, one)
+
+    return Variation(change, summary=f"rate of {link or 'every link'} divided by {divisor}")
+
+
+def at_pace(pace: int, variation: Variation) -> Variation:
+    """Return a variation for a machine that needs every rate of the lab divided by `pace`."""
+    return variation if pace == 1 else vary(slower(pace), variation)
+
+
 def impair(
     link: str, *, forward: Impairment | None = None, backward: Impairment | None = None
 ) -> Variation:

@@ -37,8 +37,9 @@ class Manifest:
     per node as read back during the run, `tools` the versions of what was started. `backend` names
     what impaired links, `backends` which of them each impaired link had. `status` stays
     "running" when nothing could write the end: such a recording is as incomplete as an
-    "interrupted" one. `scale` says how much slower the machine was than a quick one,
-    `fidelity` what `netlab.analysis.fidelity` made of the recording when it was closed.
+    "interrupted" one. `scale` says how much slower the machine was than a quick one, `pace` by what
+    the rates of the lab's links were divided for it, `fidelity` what
+    `netlab.analysis.fidelity` made of the recording when it was closed.
     """
 
     run: str
@@ -62,6 +63,7 @@ class Manifest:
     sysctls: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, dict[str, str]])
     tools: Mapping[str, str] = field(default_factory=dict[str, str])
     scale: float = 1.0
+    pace: int = 1
     fidelity: Fidelity = "unknown"
     fidelity_reasons: tuple[str, ...] = ()
     files: Mapping[str, FileDigest] = field(default_factory=dict[str, FileDigest])
