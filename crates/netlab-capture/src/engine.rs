@@ -64,6 +64,8 @@ impl Default for Options {
 const CHUNK_SHARED: u32 = 2048;
 /// Shards per thread: more than one evens out flows of unequal size.
 const SHARDS_PER_THREAD: usize = 4;
+/// How far ahead of small records the capture is asked for, octets.
+const AHEAD: usize = 1024;
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(100);
 
@@ -132,6 +134,11 @@ fn records(
                     // Bulk traffic repeats its sizes: ask for the headers a few records ahead.
                     netlab_mem::prefetch(window, record.end + 6 * size, 0);
                     netlab_mem::prefetch(window, record.end + 6 * size, 1);
+                } else {
+                    // Small ones do not, but nearly every line holds headers: ask for all, some way ahead.
+                    for line in 0..=size / 64 {
+                        netlab_mem::prefetch(window, *at + AHEAD, line);
+                    }
                 }
                 *at = record.end;
                 if record.interface != interface {
