@@ -27,7 +27,6 @@ TARGET = Path(__file__).parents[2] / "target" / "release"
 MS = 1_000_000
 FULL = 1514
 PAYLOAD = 1448
-APART = "from netlab.agents.supervisor import receive_apart; print(receive_apart('eth0'))"
 
 Json = dict[str, Any]
 
@@ -83,20 +82,17 @@ class Wire:
         self.urgent = ("chrt", "-f", "1") if options.urgent else ()
         self.a, self.b, hidden = Namespace(stack), Namespace(stack), Namespace(stack)
         ends: list[Json] = []
-        off = [word for what in ("tso", "gso", "gro", "tx") for word in (what, "off")]
         for node, device in ((self.a, "wa"), (self.b, "wb")):
             if kind == "tap":
                 node.run("ip", "tuntap", "add", "dev", "eth0", "mode", "tap")
+                off = [word for what in ("tso", "gso", "gro", "tx") for word in (what, "off")]
                 node.run("ethtool", "-K", "eth0", *off)  # as in a lab
                 ends.append({"tap": "eth0", "netns": node.path})
                 continue
             peer = ("peer", "name", "eth0", "netns", str(node.process.pid))
             hidden.run("ip", "link", "add", device, "type", "veth", *peer)
             hidden.run("ip", "link", "set", device, "up")
-            for at, end in ((hidden, device), (node, "eth0")):
-                at.run("ethtool", "-K", end, *off)
-            node.run("ip", "link", "set", "eth0", "up")
-            node.run(sys.executable, "-c", APART)
+            node.run("ethtool", "-K", "eth0", "tso", "off", "tx", "off")
             ends.append({"packet": device})
         link = {"name": "x", "seed": 7, "a": ends[0], "b": ends[1], "a_to_b": there, "b_to_a": back}
         forbidden = Path("/proc/self/ns/net").stat().st_ino

@@ -65,7 +65,6 @@ SIOCGIFFLAGS, SIOCETHTOOL = 0x8913, 0x8946
 # ETHTOOL_GLINK, ETHTOOL_GSTRINGS, ETHTOOL_GSSET_INFO, ETHTOOL_SFEATURES and ETH_SS_FEATURES of
 # <linux/ethtool.h>.
 GET_LINK, GET_STRINGS, GET_SIZES, SET_FEATURES, FEATURE_NAMES = 0x0A, 0x1B, 0x37, 0x3B, 4
-SET_GRO = 0x2C  # ETHTOOL_SGRO
 # What `ethtool -K DEV tso off gso off gro off tx off rx off` turns off.
 OFFLOADS = re.compile(
     r"tx-tcp.*-segmentation|tx-generic-segmentation|rx-gro|tx-checksum-.*|rx-checksum"
@@ -257,12 +256,6 @@ class Namespaces:
         except KeyError:
             raise RefusedError("unknown", what=f"TAP device {device!r} of {node!r}") from None
 
-    def receive_apart(self, node: str, device: str) -> None:
-        """Let a kernel thread receive what is sent to an end of a veth pair, where one can."""
-        if len(os.sched_getaffinity(0)) > 1:
-            with self.inside(node):
-                receive_apart(device)
-
 
 def open_tap(device: str, index: int, flags: int) -> int:
     """Make a TAP device where we are and return the descriptor of its other side."""
@@ -299,32 +292,6 @@ def thread_napi(device: str) -> bool:
         for fd in fds:
             if fd >= 0:
                 os.close(fd)
-
-
-def receive_apart(device: str, release: str = os.uname().release) -> bool:
-    """Give an end of a veth pair that is up, where we are, a queue and a thread that receives.
-
-    Else its protocol stack works in whoever sends at the other end. A veth has a queue (NAPI) while
-    it may merge segments that it receives (GRO); it merges none while the longest that may come of
-    that has no octet. It must say when the queue is full, as Linux 6.6 and later do. False, and all
-    is as before: not on this kernel, or refused.
-    """
-    if tuple(map(int, re.findall(r"\d+", release)[:2])) < (6, 6):
-        return False
-    name = device.encode()
-    with netlink_socket() as sock:
-        try:
-            head = struct.pack("=BxHiII", 0, 0, socket.if_nametoindex(device), 0, 0)
-            body = head + struct.pack("=HHI", 8, 58, 0)  # IFLA_GRO_MAX_SIZE, of IPv4 too
-            transact(sock, NLMSG.pack(16 + len(body), 16, 5, 1, 0) + body, 1)  # RTM_NEWLINK
-            ethtool(sock, name, ctypes.create_string_buffer(struct.pack("=II", SET_GRO, 1)))
-        except (OSError, RefusedError):
-            return False
-        if thread_napi(device):
-            return True
-        # A queue without a thread of its own is slower than none.
-        ethtool(sock, name, ctypes.create_string_buffer(struct.pack("=II", SET_GRO, 0)))
-        return False
 
 
 # --- applying a plan ------------------------------------------------------------------------
@@ -1356,10 +1323,7 @@ class Supervisor:
         return {"stopping": True}
 
     def do_spawn(self, request: Request) -> Json:
-        """Start a program in a node with the client's three descriptors, and TAP devices behind.
-
-        Other interfaces to which it sends are made to receive apart.
-        """
+        """Start a program in a node with the client's three descriptors, and TAP devices behind."""
         connection, message = request.connection, request.message
         launch = Launch(message, request.fds)
         env = launch.env
@@ -1373,8 +1337,6 @@ class Supervisor:
         try:
             for node, device in message.get("taps") or ():
                 launch.fds.append(self.namespaces.take_tap(node, device))
-            for node, device in message.get("apart") or ():
-                self.namespaces.receive_apart(node, device)
             condition = self.condition(launch) if ready else None
             process = self.launch(launch)
         except BaseException:

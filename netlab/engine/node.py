@@ -356,7 +356,6 @@ class RunningNode:
         keep: bool = False,
         again: bool = False,
         taps: Sequence[tuple[str, str]] = (),
-        apart: Sequence[tuple[str, str]] = (),
     ) -> Running:
         """Start a program in the background, its output in the recording; returns when ready.
 
@@ -365,8 +364,7 @@ class RunningNode:
         CommandError when it ends before it is ready. `cgroup` is the control group it runs in, a
         folder. With `keep` it belongs to the lab and outlives this connection; with `again` it adds
         to its logs. `taps` are TAP devices of the plan (node, interface), whose other sides it gets
-        as descriptors from 3 on; `apart` are ends of veth pairs that shall, where they can, do the
-        work of receiving what it sends in a thread of their own.
+        as descriptors from 3 on.
         """
         argv = tuple(map(str, argv))
         tag = self._channel.new_tag()
@@ -384,7 +382,7 @@ class RunningNode:
                 flags |= 0 if again else os.O_TRUNC
                 fds.append(os.open(path, flags, 0o644))
             extra: Json = {"name": name, "restart": restart, "keep": keep, "cgroup": cgroup}
-            extra["taps"], extra["apart"] = list(taps), list(apart)
+            extra["taps"] = list(taps)
             if ready is not None:
                 extra["ready"] = ready.spec
             started = self._start(argv, tag, fds, env, cwd, extra)

@@ -177,9 +177,7 @@ def _begin(op: AddWire, channel: Channel, folder: Path, log_file: LogFile, *, ke
     argv = (*program, f"@{file}", str(counters.absolute()))
     with _at(folder, op.link, connect=False) as listener:
         node = RunningNode(op.node, channel, log_file)
-        running = node.spawn(
-            NAME, argv, stdin=listener.fileno(), keep=keep, taps=op.taps, apart=op.apart
-        )
+        running = node.spawn(NAME, argv, stdin=listener.fileno(), keep=keep, taps=op.taps)
     return Wire(op.link, folder, running)
 
 

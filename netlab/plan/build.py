@@ -193,10 +193,9 @@ def _operations(
                 for qdisc in chain(impairment, mtu):
                     yield AddQdisc(middle_node(link), port, qdisc, link.mark)
     for link in wired:
-        ends = tuple((end.node, end.name) for end in link.ends)
-        taps, apart = (ends, ()) if link in tapped else ((), ends)
+        taps = tuple((end.node, end.name) for end in link.ends) if link in tapped else ()
         config = json.dumps(configuration(link, MIDDLE[0], taps))
-        yield AddWire(middle_node(link), link.name, config, taps, apart, link.mark)
+        yield AddWire(middle_node(link), link.name, config, taps, link.mark)
 
 
 def _options(node: Node, route: Route) -> RouteOptions:

@@ -329,15 +329,13 @@ class AddWire:
     """Let the userspace wire of a link run in its middle node; `config` is JSON (`plan.wire`).
 
     `taps` are the two TAP devices (node, interface) it serves; none: its ports are packet sockets
-    on the interfaces of its own node. `apart` are then the other ends of these, which shall receive
-    in a thread of their own where the kernel can do that.
+    on the interfaces of its own node.
     """
 
     node: str
     link: str
     config: str
     taps: tuple[tuple[str, str], ...] = ()
-    apart: tuple[tuple[str, str], ...] = ()
     mark: Mark = field(default=NOWHERE, compare=False)
 
     @property

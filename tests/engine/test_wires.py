@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-import netlab
 from netlab import _core
 from netlab.analysis.journal import Journal, Record, Verdict
 from netlab.engine import channel, lifecycle
-from netlab.engine.node import Ready, RunningNode
+from netlab.engine.node import RunningNode
 from netlab.engine.stage import Stage, open_stage
 from netlab.engine.wires import WireGoneError
 from netlab.errors import EngineError, RecordingError
@@ -58,44 +57,6 @@ with socket.create_connection((sys.argv[1], 5000)) as sock:
     for _ in range(3):
         sock.send(b"a" * 100)
         sock.recv(1)
-"""
-
-
-# A stream is received while a packet socket looks at the frames that come.
-WATCH = """
-import os, socket, sys, threading
-sniffer = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-sniffer.bind(("eth0", 0))
-lengths = []
-def look():
-    frame = bytearray(70000)
-    while True:
-        lengths.append(sniffer.recv_into(frame, 0, socket.MSG_TRUNC))
-threading.Thread(target=look, daemon=True).start()
-with socket.create_server(("", 5000)) as listener:
-    peer, _ = listener.accept()
-    received = 0
-    while data := peer.recv(1 << 20):
-        received += len(data)
-print(received, len(lengths), max(lengths), flush=True)
-os._exit(0)
-"""
-POUR = """
-import socket, sys
-with socket.create_connection((sys.argv[1], 5000)) as sock:
-    for _ in range(3000):
-        sock.sendall(bytes(1 << 16))
-"""
-RECEIVE_APART = """
-import ctypes, fcntl, json, socket, struct, sys
-sys.path.insert(0, sys.argv[1])
-from netlab.agents.supervisor import receive_apart
-able = receive_apart(*sys.argv[2:])
-value = ctypes.create_string_buffer(struct.pack("=II", 0x2B, 0))  # ETHTOOL_GGRO
-with socket.socket() as sock:
-    request = struct.pack("16sP16x", sys.argv[2].encode(), ctypes.addressof(value))
-    fcntl.ioctl(sock, 0x8946, request)  # SIOCETHTOOL
-print(json.dumps([able, bool(struct.unpack_from("=II", value)[1])]))
 """
 
 
@@ -171,43 +132,6 @@ def test_packet_sockets_do_where_there_is_no_tap(notebook: Notebook, rootless: b
         assert_least_rtt(lambda: stage.node("a").run(argv, timeout=30).stdout, 20, 22)
     counters = json.loads((notebook.path / "wire" / "x.json").read_text())["links"]["x"]
     assert {counters[end]["kind"] for end in "ab"} == {"packet"}
-
-
-def receive_apart(stage: Stage, node: str, *release: str) -> list[bool]:
-    """Whether an end could be made to receive apart, and whether it may merge segments."""
-    code = python(RECEIVE_APART, str(Path(netlab.__file__).parents[1]), "eth0", *release)
-    told: list[bool] = json.loads(stage.node(node).run(code).stdout)
-    return told
-
-
-@pytest.mark.skipif(
-    tuple(map(int, os.uname().release.split(".")[:2])) < (6, 6) or os.cpu_count() == 1,
-    reason="a veth is received apart on several processors, from Linux 6.6 on",
-)
-def test_packets_received_apart_are_those_of_the_wire_and_all_of_them(
-    notebook: Notebook, rootless: bool
-) -> None:
-    topology = two("delay: 0.5ms, limit: 20000")
-    with open_stage(topology, notebook, rootless=rootless, plan=ported(topology)) as stage:
-        told = json.loads(stage.node("b").run(["ip", "-d", "-j", "link", "show", "eth0"]).stdout)
-        assert told[0]["gro_max_size"] == 0  # the wire's coming has done it
-        assert receive_apart(stage, "b") == [True, True]
-        with stage.node("b").spawn("watch", python(WATCH), ready=Ready.port(5000)) as watch:
-            stage.node("a").run(python(POUR, address(stage, "b")), timeout=60)
-            received, frames, longest = map(int, watch.wait(30).stdout.split())
-    counters = json.loads((notebook.path / "wire" / "x.json").read_text())["links"]["x"]
-    assert received == 3000 << 16
-    assert frames > 1000
-    assert longest == 1514
-    assert counters["b"]["send_refused"] == 0
-    assert counters["a_to_b"]["dropped_overflow"] == 0
-
-
-def test_an_end_that_cannot_receive_apart_stays_as_it_was(notebook: Notebook) -> None:
-    with open_stage(two(""), notebook) as stage:
-        assert receive_apart(stage, "a", "6.5.13-arch1") == [False, False]
-        stage.node("b").run(["ip", "link", "set", "eth0", "down"])
-        assert receive_apart(stage, "b") == [False, False]  # it has no queue to give a thread to
 
 
 def may_go_first() -> bool:

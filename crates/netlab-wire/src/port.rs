@@ -24,13 +24,6 @@ const TAP_RING: i32 = 4096;
 /// Octets a packet socket holds in either direction, counted as the kernel counts (about 2.3 KB a full frame).
 const SOCKET_OCTETS: i32 = 16 << 20;
 
-/// Frames that the queue of a veth end holds until they are received there (VETH_RING_SIZE).
-const VETH_RING: usize = 256;
-/// Longest a frame waits for room in that queue.
-const FULL_NS: u64 = 100_000_000;
-/// How long not to offer frames to a queue that was full.
-const ROOM_NS: u64 = 30_000;
-
 /// From so many frames on one call for all of them is cheaper than a call for each.
 const MANY: usize = 4;
 
@@ -268,39 +261,6 @@ pub struct PacketSocket {
     largest: usize,
     troubles: Troubles,
     scratch: Vec<Slot>,
-    departures: Departures,
-    /// When there may be room again in the queue that frames wait for.
-    room_ns: Option<u64>,
-}
-
-/// When the last frames left, as many as the queue of the other end holds.
-///
-/// A veth end whose queue is full refuses a frame with the same error as one that never takes it, because it is
-/// longer than its own MTU allows. But the queue is not full when less than it holds left lately.
-#[derive(Debug)]
-struct Departures {
-    times: [u64; VETH_RING],
-    count: usize,
-}
-
-impl Default for Departures {
-    fn default() -> Self {
-        Self { times: [0; VETH_RING], count: 0 }
-    }
-}
-
-impl Departures {
-    fn note(&mut self, frames: usize, now: u64) {
-        for _ in 0..frames {
-            self.times[self.count % VETH_RING] = now;
-            self.count += 1;
-        }
-    }
-
-    /// Whether a frame that was refused at `now` should be offered again: as many as fit left in `FULL_NS`.
-    fn may_be_full(&self, now: u64) -> bool {
-        self.count >= VETH_RING && now.saturating_sub(self.times[self.count % VETH_RING]) < FULL_NS
-    }
 }
 
 impl Port for PacketSocket {
@@ -343,29 +303,15 @@ impl Port for PacketSocket {
     }
 
     fn send(&mut self, pool: &mut Pool, batch: &mut Batch, frames: &[Slot]) -> io::Result<Sent> {
-        let waiting = Sent { taken: 0, refused: None };
-        let now = sys::monotonic_ns();
-        if self.room_ns.is_some_and(|at| now < at) {
-            return Ok(waiting);
-        }
-        let waited = self.room_ns.take().is_some();
         match batch.send(&self.socket, pool, frames) {
-            Ok(taken) => {
-                self.departures.note(taken, now);
-                Ok(Sent { taken, refused: None })
-            }
+            Ok(taken) => Ok(Sent { taken, refused: None }),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.troubles.busy += 1;
-                Ok(waiting)
+                Ok(Sent { taken: 0, refused: None })
             }
             Err(error) => {
-                // A veth end whose peer is down answers ENOBUFS, as one whose queue is full does.
-                let overrun = error.raw_os_error() == Some(libc::ENOBUFS) && self.departures.may_be_full(now);
-                let verdict = if overrun && (waited || sys::has_carrier(&self.socket, &self.name)) {
-                    self.troubles.busy += 1;
-                    self.room_ns = Some(now + ROOM_NS);
-                    return Ok(waiting);
-                } else if sys::has_carrier(&self.socket, &self.name) {
+                // A veth end whose peer is down answers ENOBUFS, as one that is overrun does.
+                let verdict = if sys::has_carrier(&self.socket, &self.name) {
                     self.troubles.refuse(&error)
                 } else {
                     Verdict::Down
@@ -507,8 +453,6 @@ fn open_here(config: &PortConfig, handed: Option<File>, mtu: u32) -> Result<Box<
         largest,
         troubles: Troubles::default(),
         scratch: Vec::with_capacity(BATCH),
-        departures: Departures::default(),
-        room_ns: None,
     }))
 }
 
@@ -589,19 +533,6 @@ mod tests {
             tap.receive(&mut pool, &mut batch, &mut found).unwrap();
             assert_eq!(found.len(), 4);
         }
-    }
-
-    #[test]
-    fn a_frame_waits_for_room_only_behind_as_many_as_fill_the_queue() {
-        let mut departures = Departures::default();
-        for number in 0..VETH_RING as u64 {
-            assert!(!departures.may_be_full(number));
-            departures.note(1, number);
-        }
-        // The last but 255 left at 0.
-        assert!(departures.may_be_full(FULL_NS - 1) && !departures.may_be_full(FULL_NS));
-        departures.note(3, FULL_NS);
-        assert!(departures.may_be_full(FULL_NS + 2) && !departures.may_be_full(FULL_NS + 3));
     }
 
     #[test]
