@@ -8,7 +8,8 @@ state directory of its own: whose an empty one is cannot be seen.) Others may us
 same time, so a difference counts when it is still there after some seconds.
 
 What loading a kernel module adds, new settings and the fallback devices of tunnels, is not counted:
-the kernel does that by itself, at the first use of a feature in any namespace.
+the kernel does that by itself, at the first use of a feature in any namespace. Nor is the mount of
+/run/netns on itself, which the first `ip netns add` on a machine makes, for good.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ def files() -> Facts:
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     found = {f"mount {line.split()[4]}": line.partition(" - ")[2] for line in mounts}
     names = Path("/run/netns")
+    found.pop(f"mount {names}", None)
     found |= {f"{names}/{path.name}": "" for path in (names.iterdir() if names.is_dir() else ())}
     for path in (Path("/etc/hosts"), Path("/etc/resolv.conf")):
         found[str(path)] = path.read_text() if path.exists() else "absent"

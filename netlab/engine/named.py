@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from netlab.errors import CapabilityError, EngineError, UsageError
 
 FOLDER = Path("/run/netns")
 LIST = "names"
-_MS_BIND, _MNT_DETACH = 4096, 2
+_MS_BIND, _MS_REC, _MS_SHARED, _MNT_DETACH = 4096, 16384, 1 << 20, 2
 
 
 def refuse_impossible(nodes: Iterable[str], *, rootless: bool) -> None:
@@ -50,7 +51,7 @@ def make(folder: str, supervisor: int, fds: Mapping[str, int], inodes: Mapping[s
     libc = ctypes.CDLL(None, use_errno=True)
     with Path(outside.make(folder), LIST).open("a") as file:
         file.write(_lines(fds, inodes))
-    FOLDER.mkdir(mode=0o755, exist_ok=True)
+    _prepare(libc)
     for name, fd in fds.items():
         path = FOLDER / name
         path.touch(mode=0o444, exist_ok=False)
@@ -58,6 +59,27 @@ def make(folder: str, supervisor: int, fds: Mapping[str, int], inodes: Mapping[s
         if libc.mount(source, str(path).encode(), None, ctypes.c_ulong(_MS_BIND), None) < 0:
             number = ctypes.get_errno()
             raise EngineError(f"cannot name {path}: {os.strerror(number)}")
+
+
+def _prepare(libc: ctypes.CDLL) -> None:
+    """Make the folder a shared mount, and leave it so, as `ip netns add` does (ip-netns(8)).
+
+    Should it do that after us, each of our names would be mounted a second time, above the first,
+    which nobody could reach any more.
+    """
+    FOLDER.mkdir(mode=0o755, exist_ok=True)
+    folder = str(FOLDER).encode()
+    lock = os.open(FOLDER, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as iproute2 does, so that it is done once
+        steps = ((_MS_SHARED, None), (_MS_BIND, folder), (_MS_SHARED, None))
+        for flags, source in steps:
+            failed = libc.mount(source, folder, None, ctypes.c_ulong(flags | _MS_REC), None) < 0
+            if not failed and flags == _MS_SHARED:
+                return
+        raise EngineError(f"cannot make {FOLDER} shared: {os.strerror(ctypes.get_errno())}")
+    finally:
+        os.close(lock)
 
 
 def renew(folder: str, connection: Channel) -> None:

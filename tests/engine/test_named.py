@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from netlab.engine import lifecycle, state
 from netlab.engine.named import FOLDER
 from netlab.errors import CapabilityError, UsageError
+from tests.conftest import ROOT
 from tests.engine.networks import two_hosts
 
 pytestmark = pytest.mark.needs("root", "netns", "userns")
@@ -71,3 +73,26 @@ def test_names_take_root() -> None:
     with pytest.raises(CapabilityError, match="names under /run/netns take root"):
         lifecycle.up(topology(), named=True, rootless=True)
     assert state.labs() == []
+
+
+FIRST = """
+import subprocess
+from netlab.engine import lifecycle
+from netlab.engine.named import FOLDER
+from tests.engine.test_named import A, B, topology
+lab, _ = lifecycle.up(topology(), named=True)
+subprocess.run(["ip", "netns", "add", "other"], check=True)
+listed = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+lifecycle.down(lab)
+print(sorted(line.split()[0] for line in listed.splitlines()) == sorted([A, B, "other"]))
+print([path.name for path in FOLDER.iterdir()])
+print([line for line in open("/proc/self/mountinfo") if A in line or B in line])
+"""
+
+
+def test_the_first_names_on_a_machine_can_be_ours() -> None:
+    """A /run of its own is like that of a machine on which nobody has said `ip netns add` yet."""
+    argv = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "sh"]
+    argv += [sys.executable, "-c", FIRST]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    assert done.stdout.splitlines() == ["True", "['other']", "[]"], done.stderr
