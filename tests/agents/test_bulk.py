@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,17 @@ def test_a_transfer_with_greeting_and_reply(address: str) -> None:
     assert here["received"]["bytes"] == 70_000
     whole = b"".join(bulk.octets(at, 200_000 - at) for at in range(0, 200_000, bulk.PIECE))
     assert there["received"]["sha256"] == hashlib.sha256(whole).hexdigest()
+
+
+@pytest.mark.parametrize("words", [(), ("--one-cpu",)])
+def test_on_one_processor(words: tuple[str, ...]) -> None:
+    own = os.sched_getaffinity(0)
+    server, _ = serving(*words)
+    try:
+        assert os.sched_getaffinity(server.pid) == ({min(own)} if words else own)
+    finally:
+        server.kill()
+        server.communicate(timeout=30)
 
 
 def test_a_slow_reader_takes_its_time() -> None:
