@@ -346,7 +346,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         command.add_argument("--window-clamp", type=int, help="TCP_WINDOW_CLAMP")
         command.add_argument("--nodelay", action="store_true", help="TCP_NODELAY")
         command.add_argument("--user-timeout", type=float, help="TCP_USER_TIMEOUT in seconds")
-        command.add_argument("--one-cpu", action="store_true", help="on the first processor only")
 
     source = commands.add_parser("datagrams", help="send over UDP")
     source.add_argument("address", help="the receiver")
@@ -363,13 +362,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for command in (server, client, source, sink):
         command.add_argument("--port", type=int, default=5000)
         command.add_argument("--step", action="store_true", help="wait for SIGUSR1 between steps")
+        command.add_argument("--one-cpu", action="store_true", help="on the first processor only")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one side; 0 at the end, 1 when the network or the peer said no."""
     args = parse(argv)
-    if getattr(args, "one_cpu", False):  # senders and receivers of TCP have it
+    if args.one_cpu:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:

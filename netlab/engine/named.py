@@ -69,15 +69,15 @@ def _prepare(libc: ctypes.CDLL) -> None:
     """
     FOLDER.mkdir(mode=0o755, exist_ok=True)
     folder = str(FOLDER).encode()
+
+    def mount(source: bytes | None, flags: int) -> bool:
+        return libc.mount(source, folder, None, ctypes.c_ulong(flags | _MS_REC), None) == 0
+
     lock = os.open(FOLDER, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # as iproute2 does, so that it is done once
-        steps = ((_MS_SHARED, None), (_MS_BIND, folder), (_MS_SHARED, None))
-        for flags, source in steps:
-            failed = libc.mount(source, folder, None, ctypes.c_ulong(flags | _MS_REC), None) < 0
-            if not failed and flags == _MS_SHARED:
-                return
-        raise EngineError(f"cannot make {FOLDER} shared: {os.strerror(ctypes.get_errno())}")
+        if not (mount(None, _MS_SHARED) or (mount(folder, _MS_BIND) and mount(None, _MS_SHARED))):
+            raise EngineError(f"cannot make {FOLDER} shared: {os.strerror(ctypes.get_errno())}")
     finally:
         os.close(lock)
 
