@@ -336,8 +336,11 @@ class _Run:
             result = VariationResult(task.variation, status, summary, ending.reason, path.name)
             if status == "error":
                 self.settings.watch.said(job, f"{job.name}: error, {ending.reason}")
-        elif self._disturbed(task, result) and (ending.beside or self._slower()):
-            how = "alone" if ending.beside else f"every rate divided by {self.pace}"
+        elif self._disturbed(task, result) and (ending.beside or self._slower):
+            how = "alone"
+            if not ending.beside:
+                self.pace = self._slower
+                how = f"every rate divided by {self.pace}"
             why = result.fidelity_reasons[0]
             self.settings.watch.said(job, f"{job.name}: disturbed ({why}); runs again, {how}")
             shutil.rmtree(path)
@@ -355,11 +358,10 @@ class _Run:
             check.timing for check in self.lab.checks if check.name == breaks
         )
 
-    def _slower(self) -> bool:
-        """Take the next pace of the lab; False if there is none."""
-        slower = [pace for pace in self.lab.paces if pace > self.pace]
-        self.pace = min(slower, default=self.pace)
-        return bool(slower)
+    @property
+    def _slower(self) -> int:
+        """The next pace of the lab, 0 if there is none."""
+        return min((pace for pace in self.lab.paces if pace > self.pace), default=0)
 
     def finish(self, *, interrupted: bool = False) -> LabResult:
         """Judge what was recorded and write the results."""
