@@ -23,7 +23,8 @@ from typing import Any
 
 from bounds import JITTERS, QUARTILES, delay, interval, quartile
 
-TARGET = Path(__file__).parents[2] / "target" / "release"
+BUILT = Path(__file__).parents[2] / "target"
+TARGET = BUILT / "release"
 MS = 1_000_000
 FULL = 1514
 PAYLOAD = 1448
@@ -211,7 +212,7 @@ def main() -> None:
             write("guest", table.lines)
         return
     build = ("cargo", "build", "--quiet", "--release", "-p", "netlab-wire", "--bins", "--examples")
-    subprocess.run(build, check=True, cwd=Path(__file__).parents[2])
+    subprocess.run((*build, "--target-dir", str(BUILT)), check=True, cwd=BUILT.parent)
     table = Table()
     measure(options, table)
     if options.write:
